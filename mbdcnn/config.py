@@ -1,0 +1,215 @@
+"""Every setting of a run, as frozen dataclasses; overrides by dotted name; YAML in and out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mbdcnn.errors import UserError
+from mbdcnn.preprocessing import Preprocessing
+
+STAGES = ("coarse", "mask", "enhanced")
+SCHEDULES = ("constant", "poly")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The three networks.
+
+    Attributes:
+        segmentation_encoder: timm name of the encoder of coarse-SN and enhanced-SN.
+        classification_encoder: timm name of mask-CN's backbone.
+        weights: `auto` (a local file of the encoder's name if there is one, else the hub), `none` (random), or a file.
+        output_stride: of the last feature maps; 16 keeps 14 x 14 maps at 224 x 224.
+        decoder_channels: width of the DeepLabv3+ decoder.
+    """
+
+    segmentation_encoder: str = "tf_efficientnet_lite0"
+    classification_encoder: str = "tf_efficientnet_lite0"
+    weights: str = "auto"
+    output_stride: int = 16
+    decoder_channels: int = 256
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The hybrid loss of both segmentation networks: Dice + lambda_rank * rank."""
+
+    lambda_rank: float = 0.05
+    top_k: int = 30
+    margin: float = 0.3
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Random geometry, drawn once per sample and applied alike to image, mask and coarse mask.
+
+    Attributes:
+        crop_probability: how often a central crop is taken.
+        crop_min: smallest crop, as a fraction of each side; the largest is 1.
+        rotation_deg: largest rotation to either side, in degrees.
+        shear_rad: largest shear to either side, in radians.
+        shift_px: largest shift along each axis, in pixels of the network input.
+        zoom_min: smallest magnification.
+        zoom_max: largest magnification.
+        horizontal_flip: probability.
+        vertical_flip: probability.
+    """
+
+    crop_probability: float = 1.0
+    crop_min: float = 0.5
+    rotation_deg: float = 10.0
+    shear_rad: float = 0.1
+    shift_px: float = 20.0
+    zoom_min: float = 1.0
+    zoom_max: float = 1.1
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.5
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """How one network is trained.
+
+    Attributes:
+        epochs: at most.
+        patience: epochs without a better validation score after which training stops.
+        batch_size: images a step, over all processes together.
+        learning_rate: of Adam, at the start.
+        schedule: `constant`, or `poly` (decays as (1 - step / steps) ** 0.9).
+        balanced: draw the classes equally often (mask-CN only).
+    """
+
+    epochs: int = 100
+    patience: int = 20
+    batch_size: int = 16
+    learning_rate: float = 1e-4
+    schedule: str = "poly"
+    balanced: bool = False
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run: three networks trained one after the other."""
+
+    preset: str = "compact"
+    seed: int = 0
+    precision: str = "auto"
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    coarse: StageConfig = field(default_factory=StageConfig)
+    mask: StageConfig = field(default_factory=lambda: StageConfig(batch_size=32))
+    enhanced: StageConfig = field(default_factory=StageConfig)
+
+    def stage(self, name: str) -> StageConfig:
+        """The section of a stage."""
+        return {"coarse": self.coarse, "mask": self.mask, "enhanced": self.enhanced}[name]
+
+
+def override(config: Config, assignments: Sequence[str]) -> Config:
+    """Change fields by dotted name.
+
+    Args:
+        config: to start from.
+        assignments: such as `coarse.epochs=8`; values are read as YAML.
+
+    Raises:
+        UserError: an unknown field (the near one is suggested), a value of the wrong type or out of range.
+    """
+    known = _dotted_names(config)
+    for assignment in assignments:
+        name, equals, _ = assignment.partition("=")
+        if not equals:
+            raise UserError(f"`{assignment}` is not a setting; write field=value, such as coarse.epochs=8.")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            near = near or [k for k in known if k.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
+            mend = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(known)}."
+            raise UserError(f"There is no field {name}; {mend}")
+    try:
+        changed = OmegaConf.merge(OmegaConf.structured(config), OmegaConf.from_dotlist(list(assignments)))
+        result = OmegaConf.to_object(changed)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}.") from None
+    assert isinstance(result, Config)
+    _check(result)
+    return result
+
+
+def save(config: Config, path: Path) -> None:
+    """Write every field, as YAML."""
+    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+
+
+def load(path: Path) -> Config:
+    """Read what `save` wrote.
+
+    Raises:
+        UserError: missing, not YAML, or with unknown fields or wrong types.
+    """
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
+    except (OSError, ValueError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} is not a usable configuration: {str(error).splitlines()[0]}.") from None
+    assert isinstance(config, Config)
+    _check(config)
+    return config
+
+
+def differences(a: Config, b: Config) -> list[str]:
+    """Dotted names whose values differ."""
+    left, right = _flat(a), _flat(b)
+    return [name for name, value in left.items() if right[name] != value]
+
+
+def _flat(node: object, prefix: str = "") -> dict[str, object]:
+    """Dotted name -> value, for every leaf field."""
+    flat: dict[str, object] = {}
+    for f in fields(node):  # type: ignore[arg-type]
+        value, name = getattr(node, f.name), f"{prefix}{f.name}"
+        flat |= _flat(value, f"{name}.") if is_dataclass(value) else {name: value}
+    return flat
+
+
+def _dotted_names(config: Config) -> list[str]:
+    return list(_flat(config))
+
+
+def _check(config: Config) -> None:
+    """Refuse values that would fail much later, with their field's name."""
+    rules: list[tuple[bool, str]] = [
+        (config.precision in PRECISIONS, f"precision is one of {', '.join(PRECISIONS)}"),
+        (
+            config.preprocessing.image_size >= 32 and config.preprocessing.image_size % 16 == 0,
+            "preprocessing.image_size is a multiple of 16, at least 32",
+        ),
+        (all(s > 0 for s in config.preprocessing.std), "preprocessing.std is above 0"),
+        (config.network.output_stride in (8, 16), "network.output_stride is 8 or 16"),
+        (config.loss.top_k >= 1, "loss.top_k is at least 1"),
+        (config.loss.lambda_rank >= 0, "loss.lambda_rank is at least 0"),
+        (0 < config.augmentation.crop_min <= 1, "augmentation.crop_min is above 0 and at most 1"),
+        (
+            0 < config.augmentation.zoom_min <= config.augmentation.zoom_max,
+            "augmentation.zoom_min is above 0 and at most augmentation.zoom_max",
+        ),
+    ]
+    for name in STAGES:
+        stage = config.stage(name)
+        rules += [
+            (stage.epochs >= 1, f"{name}.epochs is at least 1"),
+            (stage.patience >= 1, f"{name}.patience is at least 1"),
+            (stage.batch_size >= 2, f"{name}.batch_size is at least 2"),
+            (stage.learning_rate > 0, f"{name}.learning_rate is above 0"),
+            (stage.schedule in SCHEDULES, f"{name}.schedule is one of {', '.join(SCHEDULES)}"),
+        ]
+    for holds, rule in rules:
+        if not holds:
+            raise UserError(f"{rule}; change that field.")

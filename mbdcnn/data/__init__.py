@@ -1,0 +1,1 @@
+"""Data set folders: indexing them, and drawing a synthetic one."""

@@ -1,0 +1,21 @@
+"""Coarse-SN, mask-CN, enhanced-SN, and the chain of the three."""
+
+from mbdcnn.networks.backbone import LoadReport, find_weights, read_backbone
+from mbdcnn.networks.bootstrap import Guidance, MutualBootstrap, Prediction, binarise, guide
+from mbdcnn.networks.classification import MaskCN
+from mbdcnn.networks.segmentation import CoarseSN, ELayer, EnhancedSN
+
+__all__ = [
+    "CoarseSN",
+    "ELayer",
+    "EnhancedSN",
+    "Guidance",
+    "LoadReport",
+    "MaskCN",
+    "MutualBootstrap",
+    "Prediction",
+    "binarise",
+    "find_weights",
+    "guide",
+    "read_backbone",
+]

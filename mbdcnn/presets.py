@@ -1,0 +1,53 @@
+"""Named starting points for a run."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from mbdcnn.config import AugmentationConfig, Config, NetworkConfig, StageConfig
+from mbdcnn.errors import UserError
+from mbdcnn.preprocessing import Preprocessing
+
+
+def compact() -> Config:
+    """EfficientNet-Lite0 encoders with ImageNet weights: trains in an hour and a half on two CPU cores."""
+    return Config(
+        preset="compact",
+        # mean = std = 0.5 is how the encoder's ImageNet weights were trained
+        preprocessing=Preprocessing(image_size=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        network=NetworkConfig("tf_efficientnet_lite0", "tf_efficientnet_lite0", weights="auto"),
+        augmentation=AugmentationConfig(crop_probability=0.5, zoom_min=0.9),
+        coarse=StageConfig(epochs=8, patience=8, batch_size=16, learning_rate=3e-4),
+        mask=StageConfig(epochs=5, patience=5, batch_size=32, learning_rate=3e-4, balanced=True),
+        enhanced=StageConfig(epochs=6, patience=6, batch_size=16, learning_rate=3e-4),
+    )
+
+
+def smoke() -> Config:
+    """The smallest networks that still learn the sample set from scratch in minutes."""
+    return Config(
+        preset="smoke",
+        preprocessing=Preprocessing(image_size=96, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        network=NetworkConfig("resnet10t", "resnet10t", weights="none", decoder_channels=64),
+        augmentation=AugmentationConfig(crop_probability=0.5, shift_px=8, zoom_min=0.9),
+        coarse=StageConfig(epochs=8, patience=8, batch_size=16, learning_rate=2e-3),
+        mask=StageConfig(epochs=12, patience=12, batch_size=16, learning_rate=1e-3, balanced=True),
+        enhanced=StageConfig(epochs=6, patience=6, batch_size=16, learning_rate=1e-3),
+    )
+
+
+PRESETS: dict[str, Callable[[], Config]] = {"compact": compact, "smoke": smoke}
+
+
+def preset(name: str) -> Config:
+    """A preset by name.
+
+    Raises:
+        UserError: no such preset.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"There is no preset {name}; {hint}The presets are {', '.join(PRESETS)}.")
+    return PRESETS[name]()

@@ -1,0 +1,110 @@
+"""The run folder: where each stage leaves its weights, settings and scores, and how the next one finds them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import mbdcnn
+from mbdcnn import config as configuration
+from mbdcnn.config import STAGES, Config
+from mbdcnn.errors import UserError
+from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN, MutualBootstrap
+
+WEIGHTS, CONFIG, METRICS, LOG, CHECKPOINTS = (
+    "weights.safetensors", "config.yaml", "metrics.json", "log.jsonl", "checkpoints",
+)  # fmt: skip
+NETWORKS: dict[str, type[CoarseSN] | type[MaskCN]] = {"coarse": CoarseSN, "mask": MaskCN, "enhanced": EnhancedSN}
+
+
+def is_finished(run: Path, stage: str) -> bool:
+    """Whether a stage has published its weights; `metrics.json` is written last."""
+    return (run / stage / METRICS).is_file() and (run / stage / WEIGHTS).is_file()
+
+
+def require_stage(run: Path, stage: str) -> None:
+    """Refuse to go on without a stage's result.
+
+    Raises:
+        UserError: the run folder or the stage is missing.
+    """
+    if not run.is_dir():
+        raise UserError(f"There is no run folder {run}; train one with `mbdcnn train all --run {run} --data DIR`.")
+    if not is_finished(run, stage):
+        raise UserError(f"{run} has no finished stage {stage}; run `mbdcnn train {stage} --run {run} --data DIR` first.")
+
+
+def write_json(path: Path, document: object) -> None:
+    """Write a document so that a reader sees the old one or the new one, never half."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(document, indent=2) + "\n")
+    os.replace(part, path)
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's tensors as safetensors, atomically."""
+    part = path.with_name(path.name + ".part")
+    save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, part)
+    os.replace(part, path)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Read what `save_weights` wrote.
+
+    Raises:
+        UserError: unreadable, or of another network; the first missing tensor is named.
+    """
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is not a readable weights file ({type(error).__name__}).") from None
+    own = network.state_dict()
+    missing = [k for k in own if k not in state or state[k].shape != own[k].shape]
+    if missing:
+        raise UserError(f"{path} does not fit its config.yaml: {', '.join(missing[:3])} missing or of another shape.")
+    network.load_state_dict(state)
+
+
+def load_stage(run: Path, stage: str) -> nn.Module:
+    """A stage's trained network, in evaluation mode.
+
+    Raises:
+        UserError: the stage is missing or its files do not fit together.
+    """
+    require_stage(run, stage)
+    network = NETWORKS[stage](configuration.load(run / stage / CONFIG).network)
+    load_weights(network, run / stage / WEIGHTS)
+    return network.eval()
+
+
+def load_networks(run: Path) -> tuple[MutualBootstrap, Config]:
+    """All three trained networks of a run, in evaluation mode, and the settings of the last stage.
+
+    Raises:
+        UserError: a stage is missing or its files do not fit together.
+    """
+    networks = [load_stage(run, stage) for stage in STAGES]
+    return MutualBootstrap(*networks).eval(), configuration.load(run / STAGES[-1] / CONFIG)  # type: ignore[arg-type]
+
+
+def provenance(run: Path) -> dict[str, Any]:
+    """What made a run: `{"run", "stages": {stage: its metrics.json}}`, for the artefacts that are made from it."""
+    stages = {s: json.loads((run / s / METRICS).read_text()) for s in STAGES if is_finished(run, s)}
+    return {"run": run.resolve().name, "code_version": code_version(), "stages": stages}
+
+
+def code_version() -> str:
+    """The package's version, with the git revision where the code lies in a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return mbdcnn.__version__
+    return f"{mbdcnn.__version__}+g{git.stdout.strip()}"

@@ -1,0 +1,1 @@
+"""DALI pipelines, the engine and the three training stages."""

@@ -1,0 +1,113 @@
+"""What each of the three networks learns, from what, and how its validation is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mbdcnn.losses import HybridLoss
+from mbdcnn.metrics import classification_scores, jaccard
+from mbdcnn.networks import MaskCN, guide
+from train.pipeline import LoadedBatch, Loader
+from train.processes import Process
+from train.sampling import TrainingOrder
+
+
+class _Task:
+    """A network with its training and validation batches."""
+
+    def __init__(self, network: nn.Module, training: Loader, validation: Loader, process: Process) -> None:
+        self.network = network
+        self.training = training
+        self.validation = validation
+        self.process = process
+
+    @property
+    def steps(self) -> int:
+        """Training batches an epoch."""
+        assert isinstance(self.training.order, TrainingOrder)
+        return self.training.order.steps
+
+    def batches(self, epoch: int) -> Iterator[LoadedBatch]:
+        """This process's training batches."""
+        return self.training.epoch(epoch)
+
+
+class CoarseTask(_Task):
+    """Coarse-SN: the lesion's mask from the image."""
+
+    score = "JA"
+
+    def __init__(
+        self, network: nn.Module, training: Loader, validation: Loader, process: Process, loss: HybridLoss
+    ) -> None:
+        super().__init__(network, training, validation, process)
+        self.loss = loss
+
+    def predict(self, network: nn.Module, batch: LoadedBatch) -> Tensor:
+        """Lesion probabilities `(B, 1, S, S)`."""
+        return network(batch.images)
+
+    def losses(self, network: nn.Module, batch: LoadedBatch) -> dict[str, Tensor]:
+        """Hybrid loss with its parts."""
+        parts = self.loss.parts(self.predict(network, batch), batch.planes["truth"])
+        return {"loss": self.loss.combine(parts), **parts}
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Mean Jaccard index per image, at the network's size."""
+        own: list[float] = []
+        for batch in self.validation.epoch(0):
+            own += jaccard(self.predict(network, batch), batch.planes["truth"]).tolist()
+        scores = self.process.gather(own)
+        return {"JA": sum(scores) / len(scores)}
+
+
+class EnhancedTask(CoarseTask):
+    """Enhanced-SN: the lesion's mask from the image and the frozen mask-CN's activation map."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        training: Loader,
+        validation: Loader,
+        process: Process,
+        loss: HybridLoss,
+        mask_cn: MaskCN,
+    ) -> None:
+        super().__init__(network, training, validation, process, loss)
+        self.mask_cn = mask_cn.to(process.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+    def predict(self, network: nn.Module, batch: LoadedBatch) -> Tensor:
+        """Lesion probabilities `(B, 1, S, S)`."""
+        with torch.no_grad():
+            cam = guide(self.mask_cn, batch.images, batch.planes["coarse_mask"]).cam
+        return network(batch.images, cam)
+
+
+class MaskTask(_Task):
+    """Mask-CN: the diagnosis from the image and the coarse mask."""
+
+    score = "mean_AUC"
+
+    def losses(self, network: nn.Module, batch: LoadedBatch) -> dict[str, Tensor]:
+        """Cross-entropy."""
+        logits, _ = network(batch.images, batch.planes["coarse_mask"])
+        return {"loss": F.cross_entropy(logits, batch.labels)}
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Mean of the two AUCs, and its parts; a class that the split lacks leaves accuracy to choose by."""
+        own: list[tuple[int, int, list[float]]] = []
+        for batch in self.validation.epoch(0):
+            logits, _ = network(batch.images, batch.planes["coarse_mask"])
+            columns = batch.indices.tolist(), batch.labels.tolist(), logits.softmax(1).tolist()
+            own += list(zip(*columns, strict=True))
+        rows = sorted(self.process.gather(own))  # by index: the sums do not depend on the number of processes
+        labels = torch.tensor([label for _, label, _ in rows])
+        probabilities = torch.tensor([p for _, _, p in rows])
+        scores = classification_scores(probabilities.numpy(), labels.numpy())
+        accuracy = (probabilities.argmax(1) == labels).float().mean().item()
+        mean_auc = scores["mean_AUC"]
+        return {"mean_AUC": accuracy if mean_auc is None else mean_auc, "AC": accuracy}

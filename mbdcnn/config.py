@@ -28,6 +28,7 @@ class NetworkConfig:
         weights: `auto` (a local file of the encoder's name if there is one, else the hub), `none` (random), or a file.
         output_stride: of the last feature maps; 16 keeps 14 x 14 maps at 224 x 224.
         decoder_channels: width of the DeepLabv3+ decoder.
+        decoder_dropout: probability in the decoder's pyramid pooling.
     """
 
     segmentation_encoder: str = "tf_efficientnet_lite0"
@@ -35,6 +36,7 @@ class NetworkConfig:
     weights: str = "auto"
     output_stride: int = 16
     decoder_channels: int = 256
+    decoder_dropout: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,7 @@ def _check(config: Config) -> None:
         ),
         (all(s > 0 for s in config.preprocessing.std), "preprocessing.std is above 0"),
         (config.network.output_stride in (8, 16), "network.output_stride is 8 or 16"),
+        (0 <= config.network.decoder_dropout < 1, "network.decoder_dropout is at least 0 and below 1"),
         (config.loss.top_k >= 1, "loss.top_k is at least 1"),
         (config.loss.lambda_rank >= 0, "loss.lambda_rank is at least 0"),
         (0 < config.augmentation.crop_min <= 1, "augmentation.crop_min is above 0 and at most 1"),

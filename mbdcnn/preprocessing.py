@@ -103,7 +103,7 @@ def prepare(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
     """
     size = (spec.image_size, spec.image_size)
     resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
-    mean, std = np.float32(spec.mean), np.float32(spec.std)
+    mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
     return np.ascontiguousarray(((resized / np.float32(255) - mean) / std).transpose(2, 0, 1))
 
 

@@ -32,8 +32,8 @@ def smoke() -> Config:
         network=NetworkConfig("resnet10t", "resnet10t", weights="none", decoder_channels=64),
         augmentation=AugmentationConfig(crop_probability=0.5, shift_px=8, zoom_min=0.9),
         coarse=StageConfig(epochs=8, patience=8, batch_size=16, learning_rate=2e-3),
-        mask=StageConfig(epochs=12, patience=12, batch_size=16, learning_rate=1e-3, balanced=True),
-        enhanced=StageConfig(epochs=6, patience=6, batch_size=16, learning_rate=1e-3),
+        mask=StageConfig(epochs=10, patience=10, batch_size=16, learning_rate=1e-3, balanced=True),
+        enhanced=StageConfig(epochs=4, patience=4, batch_size=16, learning_rate=1e-3),
     )
 
 

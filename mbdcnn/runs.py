@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,19 @@ from mbdcnn.config import STAGES, Config
 from mbdcnn.errors import UserError
 from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN, MutualBootstrap
 
-WEIGHTS, CONFIG, METRICS, LOG, CHECKPOINTS = (
-    "weights.safetensors", "config.yaml", "metrics.json", "log.jsonl", "checkpoints",
-)  # fmt: skip
+WEIGHTS = "weights.safetensors"
+CONFIG = "config.yaml"
+METRICS = "metrics.json"
+LOG = "log.jsonl"
+CHECKPOINTS = "checkpoints"
+MANIFEST = "manifest.json"
 NETWORKS: dict[str, type[CoarseSN] | type[MaskCN]] = {"coarse": CoarseSN, "mask": MaskCN, "enhanced": EnhancedSN}
+
+
+def begun_with(run: Path) -> Config | None:
+    """The settings of a run's latest stage, None where none has begun."""
+    files = [run / stage / CONFIG for stage in reversed(STAGES)]
+    return next((configuration.load(file) for file in files if file.is_file()), None)
 
 
 def is_finished(run: Path, stage: str) -> bool:
@@ -38,21 +46,23 @@ def require_stage(run: Path, stage: str) -> None:
     if not run.is_dir():
         raise UserError(f"There is no run folder {run}; train one with `mbdcnn train all --run {run} --data DIR`.")
     if not is_finished(run, stage):
-        raise UserError(f"{run} has no finished stage {stage}; run `mbdcnn train {stage} --run {run} --data DIR` first.")
+        raise UserError(
+            f"{run} has no finished stage {stage}; run `mbdcnn train {stage} --run {run} --data DIR` first."
+        )
 
 
 def write_json(path: Path, document: object) -> None:
     """Write a document so that a reader sees the old one or the new one, never half."""
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(document, indent=2) + "\n")
-    os.replace(part, path)
+    part.replace(path)
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write a network's tensors as safetensors, atomically."""
     part = path.with_name(path.name + ".part")
     save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from mbdcnn import runs
-from mbdcnn.config import StageConfig
+from mbdcnn.config import Config, StageConfig
 from mbdcnn.errors import UserError
+from mbdcnn.networks import place
 from train.pipeline import LoadedBatch
 from train.processes import Process
 from train.sync_batch_norm import synchronise_batch_norm
@@ -75,7 +76,7 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def fit(task: Task, name: str, settings: StageConfig, precision: str, folder: Path, process: Process) -> Progress:
+def fit(task: Task, name: str, config: Config, folder: Path, process: Process) -> Progress:
     """Train a stage's network and leave it with the weights of its best epoch.
 
     A checkpoint after every epoch lets a second call go on where the first one stopped.
@@ -83,15 +84,16 @@ def fit(task: Task, name: str, settings: StageConfig, precision: str, folder: Pa
     Args:
         task: what to learn.
         name: of the stage, for the display.
-        settings: epochs, batch, learning rate.
-        precision: of the forward pass, see `use_bfloat16`; losses and weights are float32.
+        config: of the run; the stage's own section says how long, the precision is the forward pass's (losses and
+            weights are float32).
         folder: of the stage; gets `log.jsonl` and `checkpoints/`.
         process: this one.
 
     Raises:
         UserError: the loss became infinite or NaN.
     """
-    network = task.network.to(process.device, memory_format=torch.channels_last)
+    settings = config.stage(name)
+    network = place(task.network, process.device)
     trained: nn.Module = network
     if process.world > 1:
         network = synchronise_batch_norm(network, process.device)
@@ -101,10 +103,12 @@ def fit(task: Task, name: str, settings: StageConfig, precision: str, folder: Pa
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _decay(settings, task.steps))
     checkpoints = _Checkpoints(folder / runs.CHECKPOINTS, network, optimizer, scheduler)
     progress = checkpoints.resume(process.device)
-    autocast = torch.autocast(process.device.type, torch.bfloat16, use_bfloat16(precision, process.device))
+    autocast = torch.autocast(process.device.type, torch.bfloat16, use_bfloat16(config.precision, process.device))
+    _forget_after(progress.epoch, folder / runs.LOG, process)
 
     while progress.epoch < settings.epochs and progress.epoch - progress.best_epoch < settings.patience:
         started = time.monotonic()
+        _seed(config.seed, progress.epoch, process.rank)
         network.train()
         history: list[dict[str, Tensor]] = []
         rates: list[float] = []
@@ -120,7 +124,7 @@ def fit(task: Task, name: str, settings: StageConfig, precision: str, folder: Pa
                 losses = task.losses(trained, batch)
             optimizer.zero_grad(set_to_none=True)
             losses["loss"].backward()
-            rates.append(scheduler.get_last_lr()[0])
+            rates.append(float(scheduler.get_last_lr()[0]))
             optimizer.step()
             scheduler.step()
             history.append({k: v.detach() for k, v in losses.items()})
@@ -147,11 +151,16 @@ def fit(task: Task, name: str, settings: StageConfig, precision: str, folder: Pa
     return progress
 
 
-def _decay(settings: StageConfig, steps: int) -> object:
+def _decay(settings: StageConfig, steps: int) -> Callable[[int], float]:
     if settings.schedule == "constant":
         return lambda step: 1.0
     total = settings.epochs * steps
-    return lambda step: max(0.0, 1 - step / total) ** 0.9
+    return lambda step: float(max(0.0, 1 - step / total) ** 0.9)
+
+
+def _seed(seed: int, epoch: int, rank: int) -> None:
+    """Make dropout a function of seed, epoch and rank, so that an epoch after a resume is the same epoch."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0]))
 
 
 def _mean_history(history: list[dict[str, Tensor]], process: Process) -> list[dict[str, float]]:
@@ -159,6 +168,13 @@ def _mean_history(history: list[dict[str, Tensor]], process: Process) -> list[di
     names = list(history[0])
     table = process.mean(torch.stack([torch.stack([row[n].float() for n in names]) for row in history]))
     return [dict(zip(names, row, strict=True)) for row in table.tolist()]
+
+
+def _forget_after(epoch: int, log: Path, process: Process) -> None:
+    """Drop the log's lines of epochs that no checkpoint holds: they are trained again."""
+    if process.is_first and log.is_file():
+        kept = [line for line in log.read_text().splitlines(keepends=True) if json.loads(line)["epoch"] <= epoch]
+        log.write_text("".join(kept))
 
 
 def _log(
@@ -199,7 +215,8 @@ class _Checkpoints:
     ) -> None:
         self.last_file = folder / "last.pt"
         self.best_file = folder / "best.safetensors"
-        self.parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+        self.network = network
+        self.parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
 
     def resume(self, device: torch.device) -> Progress:
         """Take up the last state, or begin."""
@@ -215,14 +232,14 @@ class _Checkpoints:
         if process.is_first:
             part = self.last_file.with_suffix(".part")
             torch.save({**{k: v.state_dict() for k, v in self.parts.items()}, "progress": vars(progress)}, part)
-            os.replace(part, self.last_file)
+            part.replace(self.last_file)
         process.barrier()
 
     def best(self, process: Process) -> None:
         """Write the network as the best so far."""
         if process.is_first:
-            runs.save_weights(self.parts["network"], self.best_file)
+            runs.save_weights(self.network, self.best_file)
 
     def restore_best(self) -> None:
         """Put the best weights into the network."""
-        runs.load_weights(self.parts["network"], self.best_file)
+        runs.load_weights(self.network, self.best_file)

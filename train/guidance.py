@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from mbdcnn import runs
 from mbdcnn.config import Config
 from mbdcnn.data.manifest import Item, Manifest
-from mbdcnn.networks import binarise
+from mbdcnn.networks import binarise, place
 from train.pipeline import Loader, Sample
 from train.processes import Process
 from train.sampling import EvaluationOrder
@@ -45,7 +44,7 @@ def write_coarse_masks(run: Path, manifest: Manifest, items: Sequence[Item], con
     for item in own:
         coarse_mask_file(run, item).parent.mkdir(parents=True, exist_ok=True)
     if own:
-        network = runs.load_stage(run, "coarse").to(process.device, memory_format=torch.channels_last)
+        network = place(runs.load_stage(run, "coarse"), process.device)
         samples = [Sample(manifest.root / item.image) for item in own]
         order = EvaluationOrder(len(own), config.coarse.batch_size)
         loader = Loader(samples, [], order, config.preprocessing, None, config.seed, process.device)
@@ -63,4 +62,4 @@ def write_coarse_masks(run: Path, manifest: Manifest, items: Sequence[Item], con
 def _write_png(path: Path, mask: np.ndarray) -> None:
     part = path.with_name(path.name + ".part")
     Image.fromarray(mask).save(part, format="PNG")
-    os.replace(part, path)
+    part.replace(path)

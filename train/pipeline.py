@@ -127,8 +127,8 @@ class Loader:
         return (
             [_encoded(s.image) for s in samples],
             *([_encoded(s.planes[k]) for s in samples] for k in range(len(self.planes))),
-            [np.int64([s.label]) for s in samples],
-            [np.int64([i]) for i in batch.indices],
+            [np.array([s.label], np.int64) for s in samples],
+            [np.array([i], np.int64) for i in batch.indices],
             [g.crop_start for g in geometry],
             [g.crop_end for g in geometry],
             *([[g.matrix for g in geometry]] if self.augmentation else []),
@@ -160,12 +160,22 @@ def _pipeline(
 
     image = fn.decoders.image(encoded, device="mixed" if gpu else "cpu", output_type=types.RGB)
     image = fn.resize(
-        image, size=size, roi_start=start, roi_end=end, roi_relative=True, interp_type=types.INTERP_LINEAR, antialias=True
+        image,
+        size=size,
+        roi_start=start,
+        roi_end=end,
+        roi_relative=True,
+        interp_type=types.INTERP_LINEAR,
+        antialias=True,
     )
     if augment:
         image = fn.warp_affine(image, matrix=matrix[0], interp_type=types.INTERP_LINEAR, fill_value=0, inverse_map=True)
     image = fn.crop_mirror_normalize(
-        image, mean=[255 * m for m in spec.mean], std=[255 * s for s in spec.std], dtype=types.FLOAT, output_layout="CHW"
+        image,
+        mean=[255 * m for m in spec.mean],
+        std=[255 * s for s in spec.std],
+        dtype=types.FLOAT,
+        output_layout="CHW",
     )
     outputs = [image]
     for encoded_plane in planes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,206 +26,197 @@ from train.sampling import EvaluationOrder, TrainingOrder
 from train.tasks import CoarseTask, EnhancedTask, MaskTask
 
 PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "nvidia-dali-cuda130", "numpy", "scikit-learn")
+_PLANES = {"coarse": ("truth",), "mask": ("coarse_mask",), "enhanced": ("truth", "coarse_mask")}
 
 
-def check_run(run: Path, stages: Sequence[str], config: Config, manifest: Manifest) -> None:
-    """Refuse, before anything starts, what would go wrong later.
+@dataclass(frozen=True)
+class Plan:
+    """A run that has been checked: what is trained, on what, where it goes.
 
-    Raises:
-        UserError: the run folder holds a stage made with other settings, or the data set lacks what a stage needs.
-    """
-    for stage in stages:
-        started = run / stage / runs.CONFIG
-        if started.is_file():
-            changed = [
-                name
-                for name in configuration.differences(configuration.load(started), config)
-                if name.split(".")[0] not in set(STAGES) - {stage}
-            ]
-            if changed:
-                raise UserError(
-                    f"{run} has a stage {stage} with other settings ({', '.join(changed)}, see {started}); "
-                    "use another --run, or the same settings to go on."
-                )
-        needs = "label" if stage == "mask" else "mask"
-        for split in ("training", "validation"):
-            count = len(_items(manifest, split, stage))
-            if count == 0:
-                raise UserError(f"{manifest.root} has no {split} image with a {needs}, which stage {stage} needs.")
-            batch = config.stage(stage).batch_size
-            if split == "training" and count < batch:
-                raise UserError(
-                    f"{manifest.root} has {count} training images with a {needs}, fewer than {stage}.batch_size = "
-                    f"{batch}; lower it."
-                )
-
-
-def train_stages(
-    process: Process, run: Path, stages: Sequence[str], config: Config, manifest: Manifest, weights_source: dict[str, str]
-) -> None:
-    """Train stages in the order given; one that is finished is left as it is.
-
-    Args:
-        process: this one.
+    Attributes:
         run: run folder.
-        stages: of `STAGES`.
         config: settings.
         manifest: data set.
-        weights_source: encoder -> what `find_weights` returned.
-
-    Raises:
-        UserError: a stage whose result is needed is missing, or the batch cannot be shared.
+        weights: encoder -> what `find_weights` returned.
     """
-    for stage in stages:
-        if runs.is_finished(run, stage):
-            if process.is_first:
-                print(f"{stage:<9}is finished in {run / stage}", file=sys.stderr)
-            continue
-        if config.stage(stage).batch_size % process.world:
-            raise UserError(
-                f"{stage}.batch_size = {config.stage(stage).batch_size} cannot be shared by {process.world} processes; "
-                "make it a multiple."
-            )
-        _train(process, run, stage, config, manifest, weights_source)
+
+    run: Path
+    config: Config
+    manifest: Manifest
+    weights: dict[str, str]
+
+    def items(self, split: str, stage: str) -> tuple[Item, ...]:
+        """The images that a stage can use: those with a mask, or for mask-CN those with a label."""
+        return self.manifest.select(split, masks=stage != "mask", labels=stage == "mask")
+
+    def pretrained(self, encoder: str) -> dict[str, torch.Tensor] | None:
+        """The encoder's ImageNet weights, None to start from random ones."""
+        return read_backbone(encoder, self.weights[encoder])
 
 
-def resolve_weights(config: Config, data: Path) -> dict[str, str]:
-    """Find the ImageNet weights of a run's encoders; `auto` also looks into `weights` in and beside the data folder.
+def plan_run(run: Path, stages: Sequence[str], config: Config, manifest: Manifest) -> Plan:
+    """Check, before any process starts, all that would go wrong later.
+
+    Weights `auto` are also looked for in a folder `weights` in or beside the data folder.
 
     Raises:
-        UserError: a file that is named is missing, or does not fit its encoder.
+        UserError: a stage of the run folder was made with other settings, the data set lacks what a stage needs, or
+            a weights file is missing or does not fit.
     """
     network = config.network
-    beside = [data / "weights", data.resolve().parent / "weights"]
-    encoders = {network.segmentation_encoder, network.classification_encoder}
-    sources = {encoder: find_weights(encoder, network.weights, beside) for encoder in sorted(encoders)}
-    for encoder, source in sources.items():
-        if source != "hub":
-            read_backbone(encoder, source)  # a file that does not fit is reported before any process starts
-    return sources
+    encoders = sorted({network.segmentation_encoder, network.classification_encoder})
+    beside = [manifest.root / "weights", manifest.root.resolve().parent / "weights"]
+    plan = Plan(run, config, manifest, {e: find_weights(e, network.weights, beside) for e in encoders})
+    unfinished = [stage for stage in stages if not runs.is_finished(run, stage)]
+    for stage in stages:
+        _check_settings(run, stage, config)
+    for stage in unfinished:
+        _check_data(plan, stage)
+    if {"coarse", "mask"} & set(unfinished):
+        for encoder, source in plan.weights.items():
+            if source != "hub":
+                read_backbone(encoder, source)
+    before = STAGES.index(stages[0])
+    for stage in STAGES[:before] if unfinished else ():
+        runs.require_stage(run, stage)
+    return plan
 
 
-def _train(
-    process: Process, run: Path, stage: str, config: Config, manifest: Manifest, weights_source: dict[str, str]
-) -> None:
-    folder = run / stage
-    settings = config.stage(stage)
+def train_stages(process: Process, plan: Plan, stages: Sequence[str]) -> None:
+    """Train stages in the order given; one that is finished is left as it is.
+
+    Raises:
+        UserError: the batch cannot be shared equally, or the loss is not finite.
+    """
+    for stage in stages:
+        if not runs.is_finished(plan.run, stage):
+            _train(process, plan, stage)
+        elif process.is_first:
+            print(f"{stage:<9}is finished in {plan.run / stage}", file=sys.stderr)
+
+
+def _check_settings(run: Path, stage: str, config: Config) -> None:
+    started = run / stage / runs.CONFIG
+    if not started.is_file():
+        return
+    others = set(STAGES) - {stage}
+    changed = [
+        name
+        for name in configuration.differences(configuration.load(started), config)
+        if name.split(".")[0] not in others
+    ]
+    if changed:
+        raise UserError(
+            f"{run} has a stage {stage} with other settings ({', '.join(changed)}, see {started}); "
+            "use another --run, or the same settings to go on."
+        )
+
+
+def _check_data(plan: Plan, stage: str) -> None:
+    needed = "label" if stage == "mask" else "mask"
+    counts = {split: len(plan.items(split, stage)) for split in ("training", "validation")}
+    for split, count in counts.items():
+        if count == 0:
+            raise UserError(f"{plan.manifest.root} has no {split} image with a {needed}; stage {stage} needs some.")
+    batch = plan.config.stage(stage).batch_size
+    if counts["training"] < batch:
+        raise UserError(
+            f"{plan.manifest.root} has {counts['training']} training images with a {needed}, fewer than "
+            f"{stage}.batch_size = {batch}; lower it."
+        )
+
+
+def _train(process: Process, plan: Plan, stage: str) -> None:
+    folder, config = plan.run / stage, plan.config
+    batch_size = config.stage(stage).batch_size
+    if batch_size % process.world:
+        raise UserError(
+            f"{stage}.batch_size = {batch_size} cannot be shared by {process.world} processes; make it a multiple."
+        )
     torch.manual_seed(config.seed)
-    items = {split: _items(manifest, split, stage) for split in ("training", "validation")}
     if stage != "coarse":
-        runs.require_stage(run, "coarse")
-        write_coarse_masks(run, manifest, [*items["training"], *items["validation"]], config, process)
+        guided = [*plan.items("training", stage), *plan.items("validation", stage)]
+        write_coarse_masks(plan.run, plan.manifest, guided, config, process)
     if process.is_first:
         (folder / runs.CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         configuration.save(config, folder / runs.CONFIG)
+        plan.manifest.save(plan.run / runs.MANIFEST)
     process.barrier()
 
-    task, report = _TASKS[stage](process, run, config, items, manifest, weights_source)
+    task, report = {"coarse": _coarse, "mask": _mask, "enhanced": _enhanced}[stage](process, plan)
     if process.is_first:
-        counts = ", ".join(f"{len(v)} {k} images" for k, v in items.items())
+        counts = ", ".join(f"{len(plan.items(s, stage))} {s} images" for s in ("training", "validation"))
         print(f"{stage:<9}{counts}; {report}", file=sys.stderr)
-    progress = fit(task, stage, settings, config.precision, folder, process)
+    progress = fit(task, stage, config, folder, process)
     if process.is_first:
         runs.save_weights(task.network, folder / runs.WEIGHTS)
-        runs.write_json(folder / runs.METRICS, _metrics(stage, task, progress, report, config, manifest, process))
+        runs.write_json(folder / runs.METRICS, _metrics(stage, task, progress, report, plan, process))
     process.barrier()
 
 
-def _items(manifest: Manifest, split: str, stage: str) -> tuple[Item, ...]:
-    return manifest.select(split, masks=stage != "mask", labels=stage == "mask")
+def _coarse(process: Process, plan: Plan) -> tuple[Task, LoadReport]:
+    network = CoarseSN(plan.config.network)
+    report = network.load_pretrained(plan.pretrained(plan.config.network.segmentation_encoder))
+    return CoarseTask(network, *_loaders(process, plan, "coarse"), process, _loss(plan.config)), report
 
 
-def _loader(
-    process: Process, run: Path, config: Config, items: Sequence[Item], manifest: Manifest, stage: str, training: bool
-) -> Loader:
-    """Batches of a stage's training or validation images with the masks that the stage needs."""
-    settings = config.stage(stage)
-    planes = {"coarse": ["truth"], "mask": ["coarse_mask"], "enhanced": ["truth", "coarse_mask"]}[stage]
-    samples = []
-    for item in items:
-        files = {"coarse_mask": coarse_mask_file(run, item), "truth": manifest.root / (item.mask or "")}
-        samples.append(Sample(manifest.root / item.image, tuple(files[p] for p in planes), item.class_index))
-    order: TrainingOrder | EvaluationOrder
-    if training:
-        labels = [i.class_index for i in items] if settings.balanced else None
-        order = TrainingOrder(len(items), settings.batch_size, config.seed, process.rank, process.world, labels)
-    else:
-        share = max(1, settings.batch_size // process.world)
-        order = EvaluationOrder(len(items), share, process.rank, process.world)
-    augmentation = config.augmentation if training else None
-    threads = max(1, cores() // process.world)
-    return Loader(samples, planes, order, config.preprocessing, augmentation, config.seed, process.device, threads)
+def _mask(process: Process, plan: Plan) -> tuple[Task, LoadReport]:
+    network = MaskCN(plan.config.network)
+    report = network.load_pretrained(plan.pretrained(plan.config.network.classification_encoder))
+    return MaskTask(network, *_loaders(process, plan, "mask"), process), report
 
 
-_Maker = Callable[
-    [Process, Path, Config, dict[str, tuple[Item, ...]], Manifest, dict[str, str]], tuple[Task, LoadReport]
-]
-
-
-def _coarse(
-    process: Process,
-    run: Path,
-    config: Config,
-    items: dict[str, tuple[Item, ...]],
-    manifest: Manifest,
-    weights_source: dict[str, str],
-) -> tuple[Task, LoadReport]:
-    network = CoarseSN(config.network)
-    encoder = config.network.segmentation_encoder
-    report = network.load_pretrained(read_backbone(encoder, weights_source[encoder]))
-    loaders = [_loader(process, run, config, items[s], manifest, "coarse", s == "training") for s in items]
-    return CoarseTask(network, *loaders, process, _loss(config)), report
-
-
-def _mask(
-    process: Process,
-    run: Path,
-    config: Config,
-    items: dict[str, tuple[Item, ...]],
-    manifest: Manifest,
-    weights_source: dict[str, str],
-) -> tuple[Task, LoadReport]:
-    network = MaskCN(config.network)
-    encoder = config.network.classification_encoder
-    report = network.load_pretrained(read_backbone(encoder, weights_source[encoder]))
-    loaders = [_loader(process, run, config, items[s], manifest, "mask", s == "training") for s in items]
-    return MaskTask(network, *loaders, process), report
-
-
-def _enhanced(
-    process: Process,
-    run: Path,
-    config: Config,
-    items: dict[str, tuple[Item, ...]],
-    manifest: Manifest,
-    weights_source: dict[str, str],
-) -> tuple[Task, LoadReport]:
-    coarse_sn, mask_cn = runs.load_stage(run, "coarse"), runs.load_stage(run, "mask")
+def _enhanced(process: Process, plan: Plan) -> tuple[Task, LoadReport]:
+    coarse_sn, mask_cn = runs.load_stage(plan.run, "coarse"), runs.load_stage(plan.run, "mask")
     assert isinstance(coarse_sn, CoarseSN)
     assert isinstance(mask_cn, MaskCN)
-    network = EnhancedSN(config.network)
+    network = EnhancedSN(plan.config.network)
     report = network.start_from(coarse_sn)
-    loaders = [_loader(process, run, config, items[s], manifest, "enhanced", s == "training") for s in items]
-    return EnhancedTask(network, *loaders, process, _loss(config), mask_cn), report
-
-
-_TASKS: dict[str, _Maker] = {"coarse": _coarse, "mask": _mask, "enhanced": _enhanced}
+    return EnhancedTask(network, *_loaders(process, plan, "enhanced"), process, _loss(plan.config), mask_cn), report
 
 
 def _loss(config: Config) -> HybridLoss:
     return HybridLoss(config.loss.lambda_rank, config.loss.top_k, config.loss.margin)
 
 
+def _loaders(process: Process, plan: Plan, stage: str) -> tuple[Loader, Loader]:
+    """Training and validation batches with the masks that the stage needs."""
+    config, settings = plan.config, plan.config.stage(stage)
+    training, validation = plan.items("training", stage), plan.items("validation", stage)
+    place = (process.rank, process.world)
+    labels = [i.class_index for i in training] if settings.balanced else None
+    share = max(1, settings.batch_size // process.world)
+    orders = (
+        (training, TrainingOrder(len(training), settings.batch_size, config.seed, *place, labels), config.augmentation),
+        (validation, EvaluationOrder(len(validation), share, *place), None),
+    )
+    threads = max(1, cores() // process.world)
+    first, second = (
+        Loader(
+            [_sample(plan, item, _PLANES[stage]) for item in items],
+            _PLANES[stage],
+            order,
+            config.preprocessing,
+            augmentation,
+            config.seed,
+            process.device,
+            threads,
+        )
+        for items, order, augmentation in orders
+    )
+    return first, second
+
+
+def _sample(plan: Plan, item: Item, planes: Sequence[str]) -> Sample:
+    files = {"truth": plan.manifest.root / (item.mask or ""), "coarse_mask": coarse_mask_file(plan.run, item)}
+    return Sample(plan.manifest.root / item.image, tuple(files[p] for p in planes), item.class_index)
+
+
 def _metrics(
-    stage: str,
-    task: Task,
-    progress: Progress,
-    report: LoadReport,
-    config: Config,
-    manifest: Manifest,
-    process: Process,
+    stage: str, task: Task, progress: Progress, report: LoadReport, plan: Plan, process: Process
 ) -> dict[str, object]:
     """What a stage says of itself: scores, and what made it."""
+    manifest = plan.manifest
     return {
         "stage": stage,
         "score": task.score,
@@ -239,7 +231,7 @@ def _metrics(
             "python": platform.python_version(),
             "device": process.device.type,
             "processes": process.world,
-            "bfloat16": use_bfloat16(config.precision, process.device),
+            "bfloat16": use_bfloat16(plan.config.precision, process.device),
             **{name: version(name) for name in PACKAGES},
         },
     }

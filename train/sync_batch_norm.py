@@ -36,8 +36,9 @@ class _CpuSyncBatchNorm(nn.BatchNorm2d):
         self.weight, self.bias = original.weight, original.bias
         self.running_mean, self.running_var = original.running_mean, original.running_var
         self.num_batches_tracked = original.num_batches_tracked
-        fused = isinstance(original, BatchNormAct2d)
-        self.after = nn.Sequential(original.drop, original.act) if fused else nn.Identity()
+        self.after = nn.Sequential()
+        if isinstance(original, BatchNormAct2d):
+            self.after.extend([module for module in (original.drop, original.act) if isinstance(module, nn.Module)])
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` -> the same shape."""

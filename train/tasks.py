@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mbdcnn.losses import HybridLoss
 from mbdcnn.metrics import classification_scores, jaccard
-from mbdcnn.networks import MaskCN, guide
+from mbdcnn.networks import MaskCN, guide, place
 from train.pipeline import LoadedBatch, Loader
 from train.processes import Process
 from train.sampling import TrainingOrder
@@ -78,7 +78,7 @@ class EnhancedTask(CoarseTask):
         mask_cn: MaskCN,
     ) -> None:
         super().__init__(network, training, validation, process, loss)
-        self.mask_cn = mask_cn.to(process.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.mask_cn = place(mask_cn, process.device).eval().requires_grad_(False)
 
     def predict(self, network: nn.Module, batch: LoadedBatch) -> Tensor:
         """Lesion probabilities `(B, 1, S, S)`."""

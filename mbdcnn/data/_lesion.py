@@ -230,9 +230,7 @@ def draw_keratosis(rng: np.random.Generator, skin: Array) -> tuple[Array, Array]
     return blend(picture, rng.uniform(0.5, 0.85) * plugs, (0.20, 0.13, 0.09)), o.mask
 
 
-def _scatter(
-    rng: np.random.Generator, o: Outline, count: int, size: tuple[float, float], blur: float
-) -> Array:
+def _scatter(rng: np.random.Generator, o: Outline, count: int, size: tuple[float, float], blur: float) -> Array:
     """Discs at random places well inside an outline; sizes are fractions of its radius."""
     rows, columns = np.nonzero(o.depth > 0.1)
     if not len(rows):

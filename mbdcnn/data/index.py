@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,9 +74,7 @@ def index_folder(root: Path, progress: bool = False) -> Manifest:
             items.append(item)
     if not items:
         example = f", for example {faults[0].path}, which {faults[0].reason}" if faults else ""
-        raise UserError(
-            f"{root} holds no usable image ({len(faults)} faults{example}): it needs {isic2017.LAYOUT}."
-        )
+        raise UserError(f"{root} holds no usable image ({len(faults)} faults{example}): it needs {isic2017.LAYOUT}.")
     return Manifest(root, tuple(items), tuple(sorted(faults, key=_fault_order)))
 
 
@@ -85,8 +83,9 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
 
     Returns:
         `{"root", "fingerprint", "images", "faults", "in_several_splits", "splits"}`; `splits` maps each split
-        to `{"images", "masks", "labels", "classes": {class: count}}`, and `in_several_splits` counts the
-        pictures that more than one split holds byte for byte, which makes scores meaningless.
+        to `{"images", "masks", "labels", "classes": {class: count}}`, `faults` lists `{"path", "reason"}`, and
+        `in_several_splits` counts the pictures that more than one split holds byte for byte: leakage, which makes
+        scores too good.
     """
     splits = {}
     where: dict[str, set[str]] = {}
@@ -104,7 +103,7 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
         "root": str(manifest.root),
         "fingerprint": manifest.fingerprint,
         "images": len(manifest.items),
-        "faults": len(manifest.faults),
+        "faults": [asdict(fault) for fault in manifest.faults],
         "in_several_splits": sum(len(held) > 1 for held in where.values()),
         "splits": splits,
     }
@@ -192,9 +191,7 @@ def _check(root: Path, candidate: _Candidate) -> tuple[Item | None, list[Fault]]
     return item, faults
 
 
-def _decoded(
-    root: Path, path: Path, decode: Callable[[bytes], T]
-) -> tuple[tuple[T, str] | None, list[Fault]]:
+def _decoded(root: Path, path: Path, decode: Callable[[bytes], T]) -> tuple[tuple[T, str] | None, list[Fault]]:
     """What `decode` makes of a file, and the SHA-256 of its bytes; or the fault."""
     try:
         data = path.read_bytes()

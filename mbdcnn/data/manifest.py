@@ -1,4 +1,4 @@
-"""What a data set folder holds: the usable images, their masks and labels, and the files left out with their reason."""
+"""What a data set folder holds: usable images, their masks and labels, and the files left out with their reason."""
 
 from __future__ import annotations
 

@@ -104,9 +104,7 @@ def write_sample(
         _write_marker(out, {**settings, "complete": True})
     except OSError as error:
         why = error.strerror or "unknown cause"
-        raise UserError(
-            f"{out} cannot be written ({why}): name a folder with space and permission."
-        ) from None
+        raise UserError(f"{out} cannot be written ({why}): name a folder with space and permission.") from None
 
 
 def _checked(counts: dict[str, int] | None, size: int, seed: int) -> dict[str, int]:

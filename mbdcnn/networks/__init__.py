@@ -1,6 +1,6 @@
 """Coarse-SN, mask-CN, enhanced-SN, and the chain of the three."""
 
-from mbdcnn.networks.backbone import LoadReport, find_weights, read_backbone
+from mbdcnn.networks.backbone import LoadReport, find_weights, place, read_backbone
 from mbdcnn.networks.bootstrap import Guidance, MutualBootstrap, Prediction, binarise, guide
 from mbdcnn.networks.classification import MaskCN
 from mbdcnn.networks.segmentation import CoarseSN, ELayer, EnhancedSN
@@ -17,5 +17,6 @@ __all__ = [
     "binarise",
     "find_weights",
     "guide",
+    "place",
     "read_backbone",
 ]

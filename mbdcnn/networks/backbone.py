@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import timm
 import torch
@@ -14,6 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mbdcnn.errors import UserError
+
+Module = TypeVar("Module", bound=nn.Module)
 
 WEIGHTS_VARIABLE = "MBDCNN_WEIGHTS"
 _COUNTER = "num_batches_tracked"  # batch norm's own bookkeeping: many checkpoints lack it and nothing reads it
@@ -44,8 +48,8 @@ def check_encoder(name: str) -> None:
     """
     if timm.is_model(name):
         return
-    near = timm.list_models(f"*{name[:8]}*")[:5] or ["tf_efficientnet_lite0", "resnet34", "xception65"]
-    raise UserError(f"timm has no encoder {name}; near ones are {', '.join(near)}.")
+    near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)
+    raise UserError(f"timm has no encoder {name}; near ones are {', '.join(near) or 'none'}.")
 
 
 def find_weights(encoder: str, weights: str, beside: Iterable[Path] = ()) -> str:
@@ -142,6 +146,11 @@ def load_backbone(module: nn.Module, state: Mapping[str, Tensor] | None) -> Load
         filled[name] = stock
     module.load_state_dict(filled, strict=False)  # strict but for the counters: the loop above saw every tensor
     return LoadReport(len(own) - adapted, adapted, 0)
+
+
+def place(module: Module, device: torch.device | str) -> Module:
+    """Move a network to a device, in the memory layout in which convolutions run fastest."""
+    return module.to(device).to(memory_format=torch.channels_last)
 
 
 def _average_extra_channels(module: nn.Module) -> None:

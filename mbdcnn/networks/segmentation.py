@@ -24,6 +24,7 @@ class CoarseSN(nn.Module):
                 encoder_weights=None,
                 encoder_output_stride=config.output_stride,
                 decoder_channels=config.decoder_channels,
+                decoder_aspp_dropout=config.decoder_dropout,
                 classes=1,
             )
         except (ValueError, TypeError, NotImplementedError, AssertionError, RuntimeError) as error:

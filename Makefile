@@ -1,0 +1,45 @@
+# `make demo` and `make test` are all that a fresh machine needs; each installs what it uses into .venv.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.PHONY: demo test lint clean
+
+PYTHON ?= python3
+DEMO ?= demo
+BIN := .venv/bin
+READY := .venv/.ready
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	touch $@
+
+# Everything on drawn images: train, evaluate, export, serve, ask over gRPC. A second run finds the trained networks.
+demo: $(READY)
+	@export PATH="$$PWD/$(BIN):$$PATH"
+	step() { printf '\n$$ %s\n' "$$*" >&2; "$$@"; }
+	step mbdcnn data sample $(DEMO)/data
+	step mbdcnn train all --data $(DEMO)/data --run $(DEMO)/run --preset smoke
+	step mbdcnn evaluate --run $(DEMO)/run --data $(DEMO)/data
+	step mbdcnn export --run $(DEMO)/run --out $(DEMO)/repository
+	printf '\n$$ %s\n' "mbdcnn serve --repository $(DEMO)/repository &" >&2
+	mbdcnn serve --repository $(DEMO)/repository & server=$$!
+	trap 'kill -TERM $$server 2>/dev/null || true; wait $$server || true' EXIT
+	step mbdcnn predict --wait 120 --out $(DEMO)/answers $(DEMO)/data/ISIC-2017_Test_v2_Data/ISIC_200000[0-5].jpg
+	kill -TERM $$server; wait $$server; trap - EXIT
+	python -c 'import json, sys; r = json.load(open(sys.argv[1])); print("\nOn %d images that the networks did not see: JA %.3f coarse, %.3f enhanced; mean AUC %.3f" % (r["n_images"], r["coarse"]["JA"], r["enhanced"]["JA"], r["classification"]["mean_AUC"]))' \
+	    $(DEMO)/run/evaluation/validation/metrics.json
+	echo "Report:  $(DEMO)/run/evaluation/validation/report.html"
+	echo "Answers: $(DEMO)/answers"
+
+test: $(READY) lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv $(DEMO) .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -1,0 +1,5 @@
+"""`python -m mbdcnn`, which is what torchrun starts."""
+
+from mbdcnn.cli import main
+
+main()

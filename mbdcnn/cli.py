@@ -1,0 +1,240 @@
+"""The command `mbdcnn`: every verb, and the only module that knows all rooms.
+
+Rooms are imported by the verb that needs them, so that each works without the others' packages. With `--json` a verb
+prints one document on standard output; everything else goes to standard error. What a user can mend ends as one
+sentence and exit code 2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mbdcnn import __version__
+from mbdcnn.classes import SPLITS
+from mbdcnn.errors import UserError
+
+# Waiting OpenMP threads sleep instead of spinning: DALI, the networks and the user's other work share the cores, and
+# on a busy machine spinning threads cost up to four times the time. Read once, when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+_FOLDER = click.Path(path_type=Path)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _json_option(command: _Command) -> _Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")(command)
+
+
+def _answer(document: object, as_json: bool, text: str) -> None:
+    """The verb's result: the document for programs, or the text for people."""
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        click.echo(text, err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mbdcnn")
+def cli() -> None:
+    """MB-DCNN for dermoscopy: index data, train, evaluate, export, serve, predict."""
+
+
+@cli.group()
+def data() -> None:
+    """Draw a sample set, or index a folder of images."""
+
+
+@data.command("sample")
+@click.argument("folder", type=_FOLDER)
+@click.option("--training", default=240, show_default=True, help="Images of the training split.")
+@click.option("--validation", default=60, show_default=True, help="Images of the validation split.")
+@click.option("--test", default=60, show_default=True, help="Images of the test split.")
+@click.option("--seed", default=2017, show_default=True, help="Same seed, same pictures.")
+@_json_option
+def data_sample(folder: Path, training: int, validation: int, test: int, seed: int, as_json: bool) -> None:
+    """Draw a synthetic dermoscopy set in the ISIC-2017 layout."""
+    from mbdcnn.data.sample import write_sample
+
+    counts = {"training": training, "validation": validation, "test": test}
+    write_sample(folder, counts, seed=seed, progress=sys.stderr.isatty())
+    text = f"{sum(counts.values())} images in {folder}; look at them, then: mbdcnn data index {folder}"
+    _answer({"folder": str(folder), "seed": seed, "images": counts}, as_json, text)
+
+
+@data.command("index")
+@click.argument("folder", type=_FOLDER)
+@click.option("--out", type=_FOLDER, help="The manifest's file.  [default: FOLDER/manifest.json]")
+@_json_option
+def data_index(folder: Path, out: Path | None, as_json: bool) -> None:
+    """Read and check a folder in the ISIC-2017 layout; write its manifest."""
+    from mbdcnn.data.index import index_folder, summarise
+
+    manifest = index_folder(folder, progress=sys.stderr.isatty())
+    out = out or folder / "manifest.json"
+    try:
+        manifest.save(out)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror}); name another file with --out.") from None
+    lines = [f"{f.path}: {f.reason}" for f in manifest.faults]
+    lines += [f"{len(manifest.items)} usable images, {len(manifest.faults)} faults; manifest in {out}"]
+    _answer(summarise(manifest) | {"manifest": str(out)}, as_json, "\n".join(lines))
+
+
+@cli.command(context_settings={"ignore_unknown_options": False})
+@click.argument("stage", type=click.Choice(["coarse", "mask", "enhanced", "all"]))
+@click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--data", "data_folder", type=_FOLDER, required=True, help="Folder in the ISIC-2017 layout.")
+@click.option("--run", type=_FOLDER, help="Run folder.  [default: runs/<data>-<preset>]")
+@click.option("--preset", "preset_name", help="Starting point of the settings.  [default: the run's own, else compact]")
+@click.option(
+    "--nproc", default="auto", show_default=True, help="Processes: a number, or auto (one per GPU, else one)."
+)
+@_json_option
+def train(
+    stage: str,
+    settings: tuple[str, ...],
+    data_folder: Path,
+    run: Path | None,
+    preset_name: str | None,
+    nproc: str,
+    as_json: bool,
+) -> None:
+    """Train one stage or all; a second call goes on where the first one stopped.
+
+    Any setting can be overridden by its dotted name, such as coarse.epochs=3. Runs under torchrun too:
+    torchrun --nproc-per-node 2 -m mbdcnn train ...
+    """
+    from mbdcnn import runs
+    from mbdcnn.config import STAGES, override
+    from mbdcnn.data.index import index_folder
+    from mbdcnn.presets import preset
+    from train.processes import run_processes
+    from train.stages import plan_run, train_stages
+
+    begun = runs.begun_with(run) if run and not preset_name else None
+    config = override(begun or preset(preset_name or "compact"), settings)
+    run = run or Path("runs") / f"{data_folder.resolve().name}-{config.preset}"
+    stages = STAGES if stage == "all" else (stage,)
+    plan = plan_run(run, stages, config, index_folder(data_folder, progress=sys.stderr.isatty()))
+    _make_folder(run)
+    run_processes(train_stages, nproc, plan, stages)
+    if int(os.environ.get("RANK", 0)) == 0:
+        result = runs.provenance(run)
+        scores = [f"{s} {m['score']} {m['best'][m['score']]:.4f}" for s, m in result["stages"].items()]
+        _answer(result, as_json, f"{run}: {', '.join(scores)} (validation)")
+
+
+@cli.command()
+@click.option("--run", type=_FOLDER, required=True, help="Run folder with all three stages.")
+@click.option("--data", "data_folder", type=_FOLDER, required=True, help="Folder in the ISIC-2017 layout.")
+@click.option("--split", type=click.Choice(SPLITS), default="validation", show_default=True)
+@click.option("--out", type=_FOLDER, help="Folder of the results.  [default: RUN/evaluation/SPLIT]")
+@_json_option
+def evaluate(run: Path, data_folder: Path, split: str, out: Path | None, as_json: bool) -> None:
+    """Score a run on a split: JSON, a CSV line per image, a page of pictures."""
+    import torch
+
+    from mbdcnn import runs
+    from mbdcnn.config import STAGES
+    from mbdcnn.data.index import index_folder
+    from mbdcnn.networks import place
+    from train.evaluate import evaluate as score
+
+    networks, config = runs.load_networks(run)
+    networks = place(networks, "cuda" if torch.cuda.is_available() else "cpu")
+    manifest = index_folder(data_folder, progress=sys.stderr.isatty())
+    out = out or run / "evaluation" / split
+    _make_folder(out)
+    logs = [run / stage / runs.LOG for stage in STAGES]
+    result = score(
+        networks,
+        manifest,
+        split,
+        out,
+        config.preprocessing,
+        progress=sys.stderr.isatty(),
+        title=f"{run.resolve().name} on {manifest.root.resolve().name}, {split}",
+        logs=logs,
+    )
+    _answer(result, as_json, f"{_scores(result)}; report in {out / 'report.html'}")
+
+
+@cli.command()
+@click.option("--run", type=_FOLDER, required=True, help="Run folder with all three stages.")
+@click.option("--out", type=_FOLDER, required=True, help="The model repository to write.")
+@_json_option
+def export(run: Path, out: Path, as_json: bool) -> None:
+    """Write a complete Triton model repository; fails when ONNX and PyTorch disagree."""
+    from serve.export import export as write_repository
+
+    document = write_repository(run, out, progress=sys.stderr.isatty())
+    _answer(document, as_json, f"model repository in {out}; serve it: mbdcnn serve --repository {out}")
+
+
+@cli.command()
+@click.option("--repository", type=_FOLDER, required=True, help="Model repository that `mbdcnn export` wrote.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind; loopback unless told otherwise.")
+@click.option("--http-port", default=8000, show_default=True)
+@click.option("--grpc-port", default=8001, show_default=True)
+@click.option("--metrics-port", default=8002, show_default=True)
+def serve(repository: Path, host: str, http_port: int, grpc_port: int, metrics_port: int) -> None:
+    """Serve a model repository with Triton until Ctrl-C."""
+    from serve.server import serve as run_server
+
+    run_server(repository, host=host, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
+
+
+@cli.command()
+@click.argument("images", nargs=-1, type=_FOLDER, required=True)
+@click.option("--url", default="127.0.0.1:8001", show_default=True, help="The server's gRPC address, HOST:PORT.")
+@click.option("--out", type=_FOLDER, help="Folder for masks, maps, overlays and predictions.csv.")
+@click.option("--wait", default=0.0, metavar="SECONDS", help="How long to wait for a server that is still starting.")
+@_json_option
+def predict(images: tuple[Path, ...], url: str, out: Path | None, wait: float, as_json: bool) -> None:
+    """Ask a server for the diagnosis and the lesion mask of images or folders of images."""
+    from serve.client import wait_until_ready
+    from serve.predict import predict_files
+
+    wait_until_ready(url, wait)
+    answers = predict_files(url, list(images), out)
+    if as_json:
+        click.echo(json.dumps(answers, indent=2))
+    if any("error" in answer for answer in answers):
+        raise SystemExit(2)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}); name another folder.") from None
+
+
+def _scores(result: dict[str, Any]) -> str:
+    """The headline of an evaluation."""
+    parts = [f"{name} JA {result[name]['JA']:.3f}" for name in ("coarse", "enhanced") if result[name]]
+    mean_auc = result["classification"] and result["classification"]["mean_AUC"]
+    parts += [] if mean_auc is None else [f"mean AUC {mean_auc:.3f}"]
+    return f"{result['n_images']} images: {', '.join(parts) or 'nothing to compare with'}"
+
+
+def main() -> None:
+    """Entry of the command; turns what a user can mend, and Ctrl-C, into one line."""
+    try:
+        cli(prog_name="mbdcnn", standalone_mode=False)
+    except UserError as error:
+        click.echo(f"mbdcnn: {error}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("mbdcnn: stopped; the same command goes on from the last checkpoint.", err=True)
+        sys.exit(130)

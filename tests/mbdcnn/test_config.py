@@ -1,0 +1,62 @@
+"""Settings: overrides by dotted name, YAML, what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from mbdcnn import config as configuration
+from mbdcnn.config import Config, override
+from mbdcnn.errors import UserError
+from mbdcnn.presets import PRESETS, preset
+
+
+def test_override_by_dotted_name() -> None:
+    config = override(Config(), ["coarse.epochs=3", "loss.margin=0.4", "mask.balanced=true", "network.weights=a=b.pth"])
+    assert config.coarse.epochs == 3
+    assert config.loss.margin == 0.4
+    assert config.mask.balanced is True
+    assert config.network.weights == "a=b.pth"
+    assert Config().coarse.epochs != 3
+
+
+@pytest.mark.parametrize(
+    ("assignment", "sentence"),
+    [
+        ("coarse.epoch=3", r"no field coarse\.epoch; did you mean coarse\.epochs\?"),
+        ("margin=3", r"no field margin; did you mean loss\.margin\?"),
+        ("loss=3", "no field loss"),
+        ("coarse.epochs", "write field=value"),
+        ("coarse.epochs=many", r"coarse\.epochs: Value 'many'"),
+        ("coarse.epochs=0", r"coarse\.epochs is at least 1"),
+        ("coarse.schedule=linear", r"coarse\.schedule is one of constant, poly"),
+        ("preprocessing.image_size=100", r"preprocessing\.image_size is a multiple of 16"),
+        ("precision=half", "precision is one of"),
+    ],
+)
+def test_what_is_refused_and_how(assignment: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        override(Config(), [assignment])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_yaml_keeps_every_field(tmp_path: Path, name: str) -> None:
+    config = override(preset(name), ["seed=5"])
+    configuration.save(config, tmp_path / "config.yaml")
+    assert configuration.load(tmp_path / "config.yaml") == config
+
+
+def test_an_unreadable_yaml_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("coarse: {epoch: 3}")
+    with pytest.raises(UserError, match=r"config\.yaml is not a usable configuration"):
+        configuration.load(path)
+
+
+def test_differences_are_dotted_names() -> None:
+    changed = override(Config(), ["seed=1", "enhanced.learning_rate=1"])
+    assert configuration.differences(Config(), changed) == ["seed", "enhanced.learning_rate"]
+
+
+def test_unknown_preset_suggests_the_near_one() -> None:
+    with pytest.raises(UserError, match=r"no preset compac; did you mean compact\?"):
+        preset("compac")

@@ -1,0 +1,49 @@
+"""The real ISIC-2017 images, where they are at hand: MBDCNN_ISIC2017 names their folder."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mbdcnn.data.index import index_folder, summarise
+from mbdcnn.data.manifest import Manifest
+from mbdcnn.preprocessing import Preprocessing, decode_image, decode_mask, prepare
+from train.pipeline import Loader, Sample
+from train.sampling import EvaluationOrder
+
+FOLDER = Path(os.environ.get("MBDCNN_ISIC2017", Path(__file__).parents[2] / "shared" / "data" / "isic2017"))
+pytestmark = [
+    pytest.mark.isic,
+    pytest.mark.skipif(not FOLDER.is_dir(), reason="no ISIC-2017 images; set MBDCNN_ISIC2017 to their folder"),
+]
+
+
+@pytest.fixture(scope="module")
+def manifest() -> Manifest:
+    return index_folder(FOLDER)
+
+
+def test_every_image_mask_and_label_is_found(manifest: Manifest) -> None:
+    summary = summarise(manifest)
+    assert manifest.faults == ()
+    training, validation = summary["splits"]["training"], summary["splits"]["validation"]
+    assert (training["images"], training["masks"], training["labels"]) == (2000, 2000, 2000)
+    assert (validation["images"], validation["masks"], validation["labels"]) == (150, 150, 150)
+    assert training["classes"] == {"nevus": 1372, "melanoma": 374, "seborrheic_keratosis": 254}
+    assert validation["classes"] == {"nevus": 78, "melanoma": 30, "seborrheic_keratosis": 42}
+
+
+def test_dali_and_the_server_see_the_same_pixels(manifest: Manifest) -> None:
+    items = manifest.select("validation")[:32]
+    rows = [Sample(manifest.root / i.image, (manifest.root / (i.mask or ""),)) for i in items]
+    spec = Preprocessing(224)
+    (batch,) = Loader(rows, ["truth"], EvaluationOrder(32, 32), spec, None, 0, torch.device("cpu")).epoch(0)
+    expected = np.stack([prepare(decode_image(manifest.read(i.image)), spec) for i in items])
+    levels = np.abs(batch.images.numpy() - expected) * 127.5
+    assert levels.max() <= 3
+    assert levels.mean() < 0.5
+    for item, plane in zip(items, batch.planes["truth"], strict=True):
+        truth = decode_mask(manifest.read(item.mask or ""))
+        assert abs(plane.mean().item() - truth.mean()) < 0.01

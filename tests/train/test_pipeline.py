@@ -1,0 +1,121 @@
+"""What DALI hands to the trainers: paired geometry, determinism, parity with the preprocessing specification."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mbdcnn.config import AugmentationConfig
+from mbdcnn.data.manifest import Manifest
+from mbdcnn.preprocessing import Preprocessing, decode_image, prepare
+from train.augmentation import draw_geometry
+from train.pipeline import LoadedBatch, Loader, Sample
+from train.sampling import EvaluationOrder, TrainingOrder
+
+SPEC = Preprocessing(64, mean=(0.5, 0.4, 0.6), std=(0.5, 0.25, 0.3))
+CPU = torch.device("cpu")
+STILL = AugmentationConfig(
+    crop_probability=0, rotation_deg=0, shear_rad=0, shift_px=0, zoom_max=1, horizontal_flip=0, vertical_flip=0
+)
+
+
+def samples(manifest: Manifest, split: str = "training") -> list[Sample]:
+    items = manifest.select(split)
+    return [Sample(manifest.root / i.image, (manifest.root / (i.mask or ""),), i.class_index) for i in items]
+
+
+def loader(manifest: Manifest, augmentation: AugmentationConfig | None, threads: int = 1, seed: int = 0) -> Loader:
+    order = TrainingOrder(24, 8, seed=2)
+    return Loader(samples(manifest), ["truth"], order, SPEC, augmentation, seed, CPU, threads)
+
+
+def epoch(source: Loader, number: int) -> list[LoadedBatch]:
+    return list(source.epoch(number))
+
+
+def test_validation_batches_equal_the_specification(sample: Manifest) -> None:
+    rows = samples(sample, "validation")
+    source = Loader(rows, ["truth"], EvaluationOrder(len(rows), 4), SPEC, None, 0, CPU)
+    batches = epoch(source, 0)
+    assert [len(b.images) for b in batches] == [4, 4, 1]
+    images = torch.cat([b.images for b in batches]).numpy()
+    expected = np.stack([prepare(decode_image(r.image.read_bytes()), SPEC) for r in rows])
+    levels = np.abs(images - expected) * np.array(SPEC.std)[:, None, None] * 255
+    assert levels.max() <= 3  # JPEG decoders and 8-bit rounding between the two resize passes
+    assert levels.mean() < 0.5
+    assert torch.cat([b.labels for b in batches]).tolist() == [r.label for r in rows]
+    assert torch.cat([b.indices for b in batches]).tolist() == list(range(9))
+
+
+def test_masks_stay_binary_and_share_the_image_geometry(tmp_path: Path) -> None:
+    # an image that is its own mask: wherever the geometry takes it, both must stay together
+    rows = []
+    for number in range(24):
+        pixels = np.zeros((90, 120), np.uint8)
+        pixels[20 + number : 60, 30 : 100 - number] = 255
+        path = tmp_path / f"square{number}.png"
+        Image.fromarray(pixels).convert("RGB").save(path)
+        rows.append(Sample(path, (path,)))
+    source = Loader(rows, ["truth"], TrainingOrder(24, 8, 0), SPEC, AugmentationConfig(shift_px=5), 0, CPU)
+    (still,) = Loader(rows, ["truth"], EvaluationOrder(24, 24), SPEC, None, 0, CPU).epoch(0)
+    overlaps = []
+    for batch in epoch(source, 0):
+        truth = batch.planes["truth"]
+        assert truth.unique().tolist() == [0, 1]
+        image = batch.images * torch.tensor(SPEC.std)[:, None, None] + torch.tensor(SPEC.mean)[:, None, None]
+        agree = ((image[:, :1] > 0.5) == (truth > 0.5)).float().mean((1, 2, 3))
+        assert agree.min() > 0.95  # nearest against linear differs by a pixel along the edges
+        before = still.planes["truth"][batch.indices]
+        overlaps += ((truth * before).sum((1, 2, 3)) / (truth + before).clamp(max=1).sum((1, 2, 3))).tolist()
+    assert max(overlaps) < 0.99  # every sample was moved
+    assert min(overlaps) < 0.5
+
+
+def test_geometry_is_the_matrix_that_was_drawn(sample: Manifest) -> None:
+    flip = replace(STILL, horizontal_flip=1.0)
+    for still, flipped in zip(epoch(loader(sample, STILL), 0), epoch(loader(sample, flip), 0), strict=True):
+        torch.testing.assert_close(flipped.planes["truth"], still.planes["truth"].flip(3))
+        torch.testing.assert_close(flipped.images, still.images.flip(3), atol=0.02, rtol=0)
+
+
+def test_batches_depend_on_seed_and_epoch_alone(sample: Manifest) -> None:
+    augmentation = AugmentationConfig()
+    first = loader(sample, augmentation, threads=1)
+    wanted = [epoch(first, 0), epoch(first, 1)]
+    other = loader(sample, augmentation, threads=3)
+    for number in (1, 0):  # in another order, with other threads: as after a resume
+        for a, b in zip(wanted[number], epoch(other, number), strict=True):
+            torch.testing.assert_close(a.images, b.images, rtol=0, atol=0)
+            torch.testing.assert_close(a.planes["truth"], b.planes["truth"], rtol=0, atol=0)
+    reseeded = epoch(loader(sample, augmentation, seed=1), 0)
+    assert not torch.equal(reseeded[0].images, wanted[0][0].images)
+
+
+def test_shards_see_the_samples_and_the_geometry_of_the_whole(sample: Manifest) -> None:
+    augmentation = AugmentationConfig()
+    whole = epoch(loader(sample, augmentation), 0)
+    rows = samples(sample)
+    halves = [
+        epoch(Loader(rows, ["truth"], TrainingOrder(24, 8, 2, r, 2), SPEC, augmentation, 0, CPU), 0) for r in (0, 1)
+    ]
+    for step, batch in enumerate(whole):
+        together = torch.cat([h[step].images for h in halves])
+        torch.testing.assert_close(together, batch.images, rtol=0, atol=0)
+
+
+def test_drawn_geometry_stays_in_its_ranges() -> None:
+    config = AugmentationConfig(crop_probability=0.5)
+    drawn = [draw_geometry(config, 224, np.random.default_rng(i)) for i in range(500)]
+    starts = np.array([g.crop_start[0] for g in drawn])
+    assert 0.4 < (starts > 0).mean() < 0.6
+    assert starts.max() <= 0.25
+    assert all(g.crop_start[0] + g.crop_end[1] == pytest.approx(1) for g in drawn)
+    for g in drawn:
+        # the image centre moves by the shift alone
+        centre = np.linalg.solve(g.matrix[:, :2], np.array([112, 112]) - g.matrix[:, 2])
+        assert np.abs(centre - 112).max() <= config.shift_px + 1e-2
+        area = 1 / abs(np.linalg.det(g.matrix[:, :2]))
+        assert 0.98 <= area <= 1.1**2 * 1.02

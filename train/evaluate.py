@@ -1,0 +1,251 @@
+"""Evaluation: every image of a split through the networks, scored per image at its mask's native size.
+
+Images that are decoded and masks that are scored live only inside a worker thread, so that memory holds a
+few full-size images (they may have 30 million pixels) whatever the batch size and the split's length;
+between the threads travel network-sized arrays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from os import cpu_count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mbdcnn.errors import UserError
+from mbdcnn.metrics import SegmentationScores, score_mask
+from mbdcnn.preprocessing import (
+    MASK_THRESHOLD,
+    ImageError,
+    Preprocessing,
+    decode_image,
+    decode_mask,
+    prepare,
+    restore,
+)
+from train._report_cases import Case, choose
+from train._report_rows import Row, summarise, write_csv
+from train.report import write_report
+
+if TYPE_CHECKING:
+    from mbdcnn.data.manifest import Item, Manifest
+    from mbdcnn.networks import Prediction
+
+Predict: TypeAlias = "Callable[[Tensor], Prediction]"
+PROTOCOL = "single"  # one view of the whole frame per image
+_DECODERS = min(4, cpu_count() or 1)  # each holds one image: up to 0.5 GB at 30 million pixels
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the networks say of one image, on the CPU.
+
+    Attributes:
+        probabilities: `(3,)` float32.
+        coarse: `(S, S)` float32, coarse-SN's lesion probability.
+        enhanced: `(S, S)` float32, enhanced-SN's.
+        cam: `(h, w)` float32 in [0, 1].
+    """
+
+    probabilities: np.ndarray
+    coarse: np.ndarray
+    enhanced: np.ndarray
+    cam: np.ndarray
+
+
+def evaluate(
+    predict: Predict,
+    manifest: Manifest,
+    split: str,
+    out: Path,
+    preprocessing: Preprocessing,
+    batch_size: int = 16,
+    progress: bool = False,
+    *,
+    title: str = "",
+    logs: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Score a split and write what was found.
+
+    Each image is seen once, squashed to the network's size (protocol `single`). Probability maps go back to
+    the truth's size before they are cut at `MASK_THRESHOLD`. Images without a mask count for classification
+    only, images without a label for segmentation only.
+
+    Args:
+        predict: takes normalised images `(B, 3, S, S)` float32 and answers with a `Prediction`. A module
+            is switched to evaluation mode meanwhile, and gets the images on its own device.
+        manifest: the data set's index.
+        split: `training`, `validation` or `test`.
+        out: folder to write into, made where missing: `metrics.json`, `per_image.csv` and `report.html`.
+        preprocessing: how the networks expect their input.
+        batch_size: images per call of `predict`, 1 or more.
+        progress: show a progress bar on standard error.
+        title: of the report, such as the run's name.
+        logs: training logs (JSON lines) whose curves the report shows; missing files are passed over.
+
+    Returns:
+        The document of `mbdcnn evaluate --json` (see `summarise`), also in `metrics.json`.
+
+    Raises:
+        UserError: the split has no images, a file is gone or cannot be decoded, or an answer is not finite.
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size must be 1 or more, not {batch_size}.")
+    items = _items(manifest, split)
+    rows: list[Row] = []
+    with (
+        _evaluation_mode(predict) as device,
+        _decoders() as pool,
+        tqdm(total=len(items), desc=f"evaluate {split}", unit="image", disable=not progress) as bar,
+    ):
+        for batch, images in _batches(pool, manifest, items, preprocessing, batch_size):
+            answers = _ask(predict, images.to(device), batch)
+            for row in pool.map(_score, [manifest] * len(batch), batch, answers):
+                rows.append(row)
+                bar.update()
+        result = summarise(rows, protocol=PROTOCOL, split=split)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "metrics.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_csv(rows, out / "per_image.csv")
+        # The few images that the report shows are asked again: keeping every image's maps until the best
+        # and the worst are known would cost memory that grows with the split.
+        chosen = choose(rows)
+        by_id = {item.image_id: item for item in items}
+        shown = [by_id[image_id] for image_id in dict.fromkeys(chain.from_iterable(chosen.values()))]
+        cases: dict[str, Case] = {}
+        for batch, images in _batches(pool, manifest, shown, preprocessing, batch_size):
+            answers = _ask(predict, images.to(device), batch)
+            for case in pool.map(_picture, [manifest] * len(batch), batch, answers):
+                cases[case.image_id] = case
+    galleries = {name: [cases[image_id] for image_id in ids] for name, ids in chosen.items()}
+    write_report(
+        out / "report.html",
+        result,
+        rows,
+        galleries,
+        title=title,
+        fingerprint=manifest.fingerprint,
+        logs=logs,
+    )
+    return result
+
+
+def _items(manifest: Manifest, split: str) -> tuple[Item, ...]:
+    """The split's images, after checking that there are any and that no file has gone since the index."""
+    items = manifest.select(split)
+    if not items:
+        held = sorted({item.split for item in manifest.items})
+        instead = f"; it has {' and '.join(held)}" if held else ""
+        raise UserError(f"{manifest.root} has no images of the split '{split}'{instead}.")
+    for item in items:
+        for path in (item.image, item.mask):
+            if path is not None and not (manifest.root / path).is_file():
+                raise UserError(f"{manifest.root / path} is gone; run `mbdcnn data index` again.")
+    return items
+
+
+@contextmanager
+def _evaluation_mode(predict: Predict) -> Iterator[torch.device]:
+    """Make a module answer the same whatever shares its batch; yields the device it wants images on."""
+    if not isinstance(predict, nn.Module):
+        yield torch.device("cpu")
+        return
+    first = next(predict.parameters(), None)
+    modes = [(module, module.training) for module in predict.modules()]  # a part may be frozen in another mode
+    predict.eval()
+    try:
+        yield torch.device("cpu") if first is None else first.device
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _decoders() -> Iterator[ThreadPoolExecutor]:
+    """Threads that decode and score; after an error or Ctrl-C they finish the image at hand and no more."""
+    pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="evaluate")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _batches(
+    pool: ThreadPoolExecutor,
+    manifest: Manifest,
+    items: Sequence[Item],
+    preprocessing: Preprocessing,
+    batch_size: int,
+) -> Iterator[tuple[Sequence[Item], Tensor]]:
+    """Network inputs `(B, 3, S, S)`; the next batch is being decoded while the caller works on this one."""
+    groups = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
+    ahead = [pool.submit(_load, manifest, item, preprocessing) for item in groups[0]] if groups else []
+    for position, group in enumerate(groups):
+        images = torch.from_numpy(np.stack([future.result() for future in ahead]))
+        following = groups[position + 1] if position + 1 < len(groups) else ()
+        ahead = [pool.submit(_load, manifest, item, preprocessing) for item in following]
+        yield group, images
+
+
+def _load(manifest: Manifest, item: Item, preprocessing: Preprocessing) -> np.ndarray:
+    return prepare(_decoded(decode_image, manifest, item.image), preprocessing)
+
+
+def _decoded(decode: Callable[[bytes], np.ndarray], manifest: Manifest, path: str) -> np.ndarray:
+    try:
+        return decode(manifest.read(path))
+    except OSError:
+        reason = "the file cannot be read"
+    except ImageError as error:
+        reason = str(error)
+    raise UserError(f"{manifest.root / path}: {reason}; run `mbdcnn data index` again to leave it out.")
+
+
+def _ask(predict: Predict, images: Tensor, items: Sequence[Item]) -> list[_Answer]:
+    with torch.inference_mode():
+        prediction = predict(images)
+    probabilities, coarse, enhanced, cam = (
+        tensor.detach().float().cpu().numpy()
+        for tensor in (
+            prediction.probabilities,
+            prediction.coarse_probability[:, 0],
+            prediction.lesion_probability[:, 0],
+            prediction.cam[:, 0],
+        )
+    )
+    answers = [_Answer(*parts) for parts in zip(probabilities, coarse, enhanced, cam, strict=True)]
+    for item, answer in zip(items, answers, strict=True):
+        if not all(np.isfinite(part).all() for part in (answer.probabilities, answer.coarse, answer.enhanced)):
+            raise UserError(
+                f"The networks' answer to {item.image} is not a number: their training diverged or the "
+                "weights are damaged; train again, with a lower learning rate if it repeats."
+            )
+    return answers
+
+
+def _score(manifest: Manifest, item: Item, answer: _Answer) -> Row:
+    coarse = enhanced = None
+    if item.mask is not None:
+        truth = _decoded(decode_mask, manifest, item.mask)
+        coarse, enhanced = _compare(answer.coarse, truth), _compare(answer.enhanced, truth)
+    return Row(item.image_id, item.label, answer.probabilities, coarse, enhanced)
+
+
+def _compare(probability: np.ndarray, truth: np.ndarray) -> SegmentationScores:
+    return score_mask(restore(probability, *truth.shape) > MASK_THRESHOLD, truth)
+
+
+def _picture(manifest: Manifest, item: Item, answer: _Answer) -> Case:
+    image = _decoded(decode_image, manifest, item.image)
+    truth = None if item.mask is None else _decoded(decode_mask, manifest, item.mask)
+    return Case.reduced(item.image_id, image, truth, answer.coarse, answer.enhanced, answer.cam)

@@ -1,0 +1,262 @@
+"""The report of an evaluation: one HTML file that carries its charts and pictures inside itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from mbdcnn import __version__
+from mbdcnn.classes import CLASSES
+from mbdcnn.metrics import SCORED_CLASSES, SegmentationScores
+from train._report_cases import Case, panels
+from train._report_charts import jaccard_histogram, roc_curves, training_curves
+from train._report_rows import Row
+from train._report_style import GALLERIES, MEASURES, STYLE
+
+_NONE = "–"
+
+
+def write_report(
+    path: Path,
+    result: Mapping[str, Any],
+    rows: Sequence[Row],
+    galleries: Mapping[str, Sequence[Case]],
+    *,
+    title: str = "",
+    fingerprint: str = "",
+    logs: Sequence[Path] = (),
+) -> None:
+    """Write the page.
+
+    Args:
+        path: the HTML file; nothing else is written, and the page loads nothing from elsewhere.
+        result: as `summarise` gives it, fractions; the page shows them times 100, as the paper does.
+        rows: every evaluated image.
+        galleries: pictures by gallery (the names of `choose`); each case's image id must be among the rows.
+        title: what was evaluated, such as the run's name.
+        fingerprint: of the data set, told in the footer.
+        logs: training logs (JSON lines); curves are shown where there are any.
+    """
+    by_id = {row.image_id: row for row in rows}
+    heading = f"Evaluation: {title}" if title else "Evaluation"
+    body = [
+        f"<h1>{escape(heading)}</h1>",
+        f'<p class="lead">{_lead(result)}</p>',
+        _cards(result),
+        '<div class="pair">',
+        _segmentation_table(result),
+        _classification_table(result, rows),
+        "</div>",
+        _charts(rows),
+        '<div class="pair">',
+        _measures(),
+        _confusion(rows),
+        "</div>",
+        _curves(logs),
+        *(_gallery(name, galleries.get(name, ()), by_id) for name in GALLERIES),
+        _footer(result, fingerprint),
+    ]
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(heading)}</title><style>{STYLE}</style></head>\n<body><main>\n"
+        + "\n".join(part for part in body if part)
+        + "\n</main></body></html>\n"
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _lead(result: Mapping[str, Any]) -> str:
+    return (
+        f"{_count(result['n_images'], 'image')} of the {escape(result['split'])} split: "
+        f"{result['n_masks']} with a mask, {result['n_labels']} with a diagnosis. Figures are percentages, "
+        "per image and then averaged."
+    )
+
+
+def _cards(result: Mapping[str, Any]) -> str:
+    coarse, enhanced, diagnosis = result["coarse"], result["enhanced"], result["classification"]
+    gain = "no masks in this split"
+    if enhanced is not None:
+        gain = f"lesion mask, {_change(coarse, enhanced, 'JA')} against the coarse one"
+    cards = [
+        ("Enhanced JA", _percent(enhanced, "JA"), gain),
+        ("Coarse JA", _percent(coarse, "JA"), "first lesion mask" if coarse else "no masks in this split"),
+        (
+            "Mean AUC",
+            _percent(diagnosis, "mean_AUC"),
+            "of melanoma and keratosis" if diagnosis["mean_AUC"] is not None else "needs images of every class",
+        ),
+    ]
+    boxes = [
+        f'<div class="card{" first" if position == 0 else ""}"><span>{name}</span><b>{value}</b>'
+        f"<span>{note}</span></div>"
+        for position, (name, value, note) in enumerate(cards)
+    ]
+    return f'<div class="cards">{"".join(boxes)}</div>'
+
+
+def _segmentation_table(result: Mapping[str, Any]) -> str:
+    coarse, enhanced = result["coarse"], result["enhanced"]
+    measures = SegmentationScores._fields
+    rows = [
+        [name, *(_percent(scores, measure) for measure in measures)]
+        for name, scores in (("coarse-SN", coarse), ("enhanced-SN", enhanced))
+    ]
+    if enhanced is not None:
+        rows.append(["difference", *(_change(coarse, enhanced, measure) for measure in measures)])
+    return f'<div class="box"><h3>Segmentation</h3>{_table(["", *measures], rows)}</div>'
+
+
+def _classification_table(result: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    measures = ("AUC", "AC", "SE", "SP")
+    lines = []
+    for name in SCORED_CLASSES:
+        scores = result["classification"][name]
+        having = sum(row.label == name for row in rows)
+        lines.append([_words(name), str(having), *(_percent(scores, measure) for measure in measures)])
+    table = _table(["against the rest", "images", *measures], lines)
+    lacking = ""
+    if any(result["classification"][name] is None for name in SCORED_CLASSES):
+        lacking = f'<p class="note">{_NONE}: the split lacks this class, or the others.</p>'
+    return f'<div class="box"><h3>Classification</h3>{table}{lacking}</div>'
+
+
+def _confusion(rows: Sequence[Row]) -> str:
+    labelled = [row for row in rows if row.label is not None]
+    if not labelled:
+        return ""
+    lines = []
+    for truth in CLASSES:
+        cells = []
+        for said in CLASSES:
+            count = sum(row.label == truth and row.predicted == said for row in labelled)
+            kind = "right" if truth == said else "wrong" if count else ""
+            cells.append(f'<td class="{kind}">{count}</td>')
+        lines.append(f"<tr><td>{_words(truth)}</td>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{_words(said)}</th>" for said in CLASSES)
+    return (
+        '<div class="box"><h3>Diagnoses (rows) and decisions (columns)</h3>'
+        f"<table><tr><th>images</th>{head}</tr>{''.join(lines)}</table>"
+        '<p class="note">A decision is the class with the largest probability.</p></div>'
+    )
+
+
+def _charts(rows: Sequence[Row]) -> str:
+    charts = [
+        (
+            "JA, image by image",
+            jaccard_histogram(rows),
+            "Histogram of JA per image, coarse and enhanced network",
+        ),
+        (
+            "ROC curves (dot: the decision)",
+            roc_curves(rows),
+            "ROC curves of melanoma and seborrheic keratosis",
+        ),
+    ]
+    boxes = [
+        f'<div class="box"><h3>{title}</h3><img src="{source}" alt="{alternative}"></div>'
+        for title, source, alternative in charts
+        if source is not None
+    ]
+    return f'<div class="pair">{"".join(boxes)}</div>' if boxes else ""
+
+
+def _curves(logs: Sequence[Path]) -> str:
+    boxes = [
+        f'<div class="box"><h3>{escape(_words(stage))}</h3><img src="{source}" alt="Training curves"></div>'
+        for stage, source in training_curves(logs)
+    ]
+    return f'<h2>Training</h2><div class="pair">{"".join(boxes)}</div>' if boxes else ""
+
+
+def _measures() -> str:
+    terms = "".join(f"<dt>{name}</dt><dd>{meaning}</dd>" for name, meaning in MEASURES)
+    hint = (
+        '<p class="note">Two experts who outline the same lesion agree to a JA of '
+        "about 86: on photographs, a mean far above that calls for a look at the protocol.</p>"
+    )
+    return f'<div class="box"><h3>What the measures mean</h3><dl>{terms}</dl>{hint}</div>'
+
+
+def _gallery(name: str, cases: Sequence[Case], by_id: Mapping[str, Row]) -> str:
+    if not cases:
+        return ""
+    title, note = GALLERIES[name]
+    drawn = "".join(_case(case, by_id[case.image_id], f"{name}-{position}") for position, case in enumerate(cases))
+    return f'<section><h2>{title}</h2><p class="note">{note}</p>{_LEGEND}{drawn}</section>'
+
+
+_LEGEND = (
+    '<div class="keys"><span class="key"><i style="color:var(--truth)"></i>truth</span>'
+    '<span class="key"><i class="dashed" style="color:var(--found)"></i>enhanced mask</span>'
+    '<span class="key"><i class="area"></i>coarse mask</span>'
+    '<span class="key"><i class="heat"></i>CAM, low to high: where the decision comes from</span></div>'
+)
+
+
+def _case(case: Case, row: Row, key: str) -> str:
+    facts = [f"<strong>{escape(case.image_id)}</strong>", f"{case.width} × {case.height}"]
+    if row.coarse is not None and row.enhanced is not None:
+        facts.append(f"JA coarse {100 * row.coarse.JA:.1f} → enhanced {100 * row.enhanced.JA:.1f}")
+    if row.is_misclassified and row.label is not None:
+        facts.append(f'<span class="bad">{_words(row.label)} taken for {_words(row.predicted)}</span>')
+    figures = "".join(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>" for caption, svg in panels(case, key))
+    header = "".join(f"<span>{fact}</span>" for fact in facts)
+    pictures = f'<div class="row">{figures}{_bars(row)}</div>'
+    return f'<article class="case"><header>{header}</header>{pictures}</article>'
+
+
+def _bars(row: Row) -> str:
+    bars = []
+    for name, probability in zip(CLASSES, row.probabilities, strict=True):
+        kinds = ["bar"]
+        if name == row.predicted:
+            kinds.append("said")
+        if row.label is None:
+            kinds.append("unknown")
+        tag = ""
+        if name == row.label:
+            kinds.append("true")
+            tag = '<span class="tag">true</span>'
+        bars.append(
+            f'<div class="{" ".join(kinds)}"><div><span class="name">{_words(name)}{tag}</span>'
+            f"<span>{100 * probability:.0f}</span></div>"
+            f'<span class="track"><i style="width:{100 * probability:.1f}%"></i></span></div>'
+        )
+    return f"<figure><figcaption>Probabilities, %</figcaption>{''.join(bars)}</figure>"
+
+
+def _footer(result: Mapping[str, Any], fingerprint: str) -> str:
+    facts = [f"mbdcnn {__version__}", f"protocol <code>{escape(result['protocol'])}</code>"]
+    if fingerprint:
+        facts.append(f"data <code>{escape(fingerprint[:12])}</code>")
+    facts.append("every image: <code>per_image.csv</code>")
+    facts.append("all figures: <code>metrics.json</code>")
+    return f"<footer>{' · '.join(facts)}<br>For research. Not a medical device.</footer>"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f"<th>{cell}</th>" for cell in head)
+    lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{top}</tr>{lines}</table>"
+
+
+def _percent(scores: Mapping[str, float | None] | None, measure: str) -> str:
+    value = None if scores is None else scores[measure]
+    return _NONE if value is None else f"{100 * value:.1f}"
+
+
+def _change(before: Mapping[str, float], after: Mapping[str, float], measure: str) -> str:
+    return f"{100 * (after[measure] - before[measure]):+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -108,23 +108,26 @@ def train(
 ) -> None:
     """Train one stage or all; a second call goes on where the first one stopped.
 
-    Any setting can be overridden by its dotted name, such as coarse.epochs=3. Runs under torchrun too:
-    torchrun --nproc-per-node 2 -m mbdcnn train ...
+    Any setting can be overridden by its dotted name, such as coarse.epochs=3. Runs under torchrun too
+    (the -- keeps torchrun from reading --run as its own):
+
+        torchrun --nproc-per-node 2 -m -- mbdcnn train ...
     """
     from mbdcnn import runs
     from mbdcnn.config import STAGES, override
     from mbdcnn.data.index import index_folder
     from mbdcnn.presets import preset
-    from train.processes import run_processes
+    from train.processes import count_processes, run_processes
     from train.stages import plan_run, train_stages
 
     begun = runs.begun_with(run) if run and not preset_name else None
+    world = count_processes(nproc)
     config = override(begun or preset(preset_name or "compact"), settings)
     run = run or Path("runs") / f"{data_folder.resolve().name}-{config.preset}"
     stages = STAGES if stage == "all" else (stage,)
     plan = plan_run(run, stages, config, index_folder(data_folder, progress=sys.stderr.isatty()))
     _make_folder(run)
-    run_processes(train_stages, nproc, plan, stages)
+    run_processes(train_stages, world, plan, stages)
     if int(os.environ.get("RANK", 0)) == 0:
         result = runs.provenance(run)
         scores = [f"{s} {m['score']} {m['best'][m['score']]:.4f}" for s, m in result["stages"].items()]

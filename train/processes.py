@@ -64,19 +64,31 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def run_processes(function: Callable[..., None], nproc: str, *args: Any) -> None:
+def count_processes(nproc: str) -> int:
+    """Read a number of processes; `auto` is one per GPU, or one that uses every core.
+
+    Raises:
+        UserError: neither.
+    """
+    if nproc == "auto":
+        return max(1, torch.cuda.device_count())
+    if not nproc.isdigit() or int(nproc) < 1:
+        raise UserError(f"--nproc is {nproc}; give auto or a number of processes, at least 1.")
+    return int(nproc)
+
+
+def run_processes(function: Callable[..., None], world: int, *args: Any) -> None:
     """Call `function(process, *args)` in every process.
 
     Under torchrun (or any launcher that sets RANK and WORLD_SIZE) this process joins the launcher's group. Otherwise
-    `nproc` processes are started here: `auto` is one per GPU, or one that uses every core.
+    `world` processes are started here; a single one is this very process.
 
     Raises:
-        UserError: raised by a process, or `nproc` is not a number.
+        UserError: raised by a process.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         _join(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), "env://", function, *args)
         return
-    world = _count(nproc)
     if world == 1:
         function(_process(0, 1), *args)
         return
@@ -97,14 +109,6 @@ def run_processes(function: Callable[..., None], nproc: str, *args: Any) -> None
             for child in context.processes:
                 child.join(10)
             raise
-
-
-def _count(nproc: str) -> int:
-    if nproc == "auto":
-        return max(1, torch.cuda.device_count())
-    if not nproc.isdigit() or int(nproc) < 1:
-        raise UserError(f"--nproc is {nproc}; give auto or a number of processes, at least 1.")
-    return int(nproc)
 
 
 def _process(rank: int, world: int) -> Process:

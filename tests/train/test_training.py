@@ -2,17 +2,24 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from mbdcnn.config import override
+from mbdcnn.data.manifest import Manifest
+from mbdcnn.errors import UserError
+from mbdcnn.presets import preset
+from train.processes import count_processes
+from train.stages import plan_run
 
 TINY = [
     "preprocessing.image_size=64",
@@ -98,7 +105,7 @@ def test_two_processes_follow_the_curve_of_one(
     else:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         words = ["train", "all", "--data", sample_folder, "--run", two, "--preset", "smoke", *TINY]
-        subprocess.run([*torchrun, "-m", "mbdcnn", *map(str, words)], check=True, timeout=300, capture_output=True)
+        subprocess.run([*torchrun, "-m", "--", "mbdcnn", *map(str, words)], check=True, timeout=300)
     # from the same start: the first stage depends on nothing before it
     torch.testing.assert_close(
         torch.tensor(steps(two, "coarse")), torch.tensor(steps(finished, "coarse")), rtol=2e-3, atol=2e-3
@@ -158,22 +165,32 @@ def test_the_preset_of_a_begun_run_is_remembered(finished: Path, sample_folder: 
     assert "is finished" in done.stderr
 
 
-@pytest.mark.slow
-def test_what_a_stage_lacks_is_said_before_it_starts(sample_folder: Path, tmp_path: Path) -> None:
-    for words, sentence in (
-        (("enhanced", sample_folder, tmp_path / "none"), "There is no run folder"),
-        (("coarse", sample_folder, tmp_path / "none", "coarse.batch_size=100"), "fewer than coarse.batch_size"),
-        (("coarse", sample_folder, tmp_path / "none", "network.weights=no.pth"), "there is no file no.pth"),
-        (("coarse", sample_folder, tmp_path / "none", "--nproc", "three"), "--nproc is three"),
-    ):
-        kept = [s for s in TINY if s.split("=")[0] not in {w.split("=")[0] for w in map(str, words)}]
-        stage, data, folder, *rest = words
-        done = run("train", stage, "--data", data, "--run", folder, "--preset", "smoke", *rest, *kept, code=2)
-        assert sentence in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
-    images_only = tmp_path / "images_only"
-    shutil.copytree(sample_folder, images_only)
-    shutil.rmtree(images_only / "ISIC-2017_Training_Part1_GroundTruth")
-    done = train("coarse", images_only, tmp_path / "none", code=2)
-    assert "no training image with a mask" in done.stderr
+@pytest.mark.parametrize(
+    ("stages", "setting", "sentence"),
+    [
+        (["enhanced"], "seed=1", "There is no run folder"),
+        (["coarse"], "coarse.batch_size=100", r"has 24 training images with a mask, fewer than coarse\.batch_size"),
+        (["mask"], "mask.batch_size=100", r"has 24 training images with a label, fewer than mask\.batch_size"),
+        (["coarse"], "network.weights=no.pth", r"there is no file no\.pth"),
+    ],
+)
+def test_what_a_stage_lacks_is_said_before_it_starts(
+    sample: Manifest, tmp_path: Path, stages: list[str], setting: str, sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        plan_run(tmp_path / "none", stages, override(preset("smoke"), [setting]), sample)
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_a_split_without_masks_cannot_teach_segmentation(sample: Manifest, tmp_path: Path, split: str) -> None:
+    items = tuple(replace(i, mask=None) if i.split == split else i for i in sample.items)
+    with pytest.raises(UserError, match=f"has no {split} image with a mask; stage coarse needs some"):
+        plan_run(tmp_path / "none", ["coarse"], preset("smoke"), replace(sample, items=items))
+
+
+def test_the_number_of_processes_is_checked() -> None:
+    assert count_processes("3") == 3
+    for wrong in ("three", "0", "-1"):
+        with pytest.raises(UserError, match=f"--nproc is {wrong}"):
+            count_processes(wrong)

@@ -1,0 +1,1 @@
+"""Export to a Triton model repository, the embedded server and the client."""

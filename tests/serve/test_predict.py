@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mbdcnn.classes import CLASSES
+from mbdcnn.data.sample import draw
+from mbdcnn.errors import UserError
+from serve.pictures import cam_picture, overlay_picture
+from serve.predict import _unique_stems, list_images, predict_files
+
+
+def _pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for position in range(2):
+        Image.fromarray(draw("test", position, size=100)[0]).save(folder / f"lesion{position}.jpg")
+    (folder / "notes.txt").write_text("not asked about")
+    return folder
+
+
+def test_folders_are_opened_and_nothing_is_asked_twice(folder):
+    images = list_images([folder, folder / "lesion0.jpg", folder / "absent.jpg"])
+    assert [p.name for p in images] == ["lesion0.jpg", "lesion1.jpg", "absent.jpg"]
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"holds no images"):
+        list_images([tmp_path])
+    with pytest.raises(UserError, match=r"nothing to predict"):
+        list_images([])
+
+
+def test_pictures_of_equal_names_do_not_overwrite_each_other(tmp_path):
+    images = [tmp_path / "a" / "x.jpg", tmp_path / "b" / "x.jpg", tmp_path / "x-2.png", tmp_path / "x.png"]
+    assert _unique_stems(images) == ["x", "x-2", "x-2-2", "x-3"]
+
+
+def test_out_may_not_be_the_folder_of_images(folder):
+    with pytest.raises(UserError, match=r"also a folder of images"):
+        predict_files("127.0.0.1:1", [folder], folder)
+
+
+def test_an_absent_server_ends_it_all(folder, tmp_path):
+    with pytest.raises(UserError, match=r"No server answers at 127.0.0.1:1"):
+        predict_files("127.0.0.1:1", [folder], tmp_path / "out")
+
+
+@pytest.mark.server
+def test_a_bad_file_among_several(url, folder, tmp_path, capsys):
+    (folder / "letter.jpg").write_text("Dear colleague, ...")
+    out = tmp_path / "out"
+    entries = predict_files(url, [folder, tmp_path / "absent.png"], out)
+    json.dumps(entries)
+    by_name = {e["image"].rpartition("/")[2]: e for e in entries}
+    assert "not a readable JPEG, PNG or BMP" in by_name["letter.jpg"]["error"]
+    assert "there is no such file" in by_name["absent.png"]["error"]
+    assert capsys.readouterr().err.count("\n") == 4
+    for name in ("lesion0", "lesion1"):
+        entry = by_name[f"{name}.jpg"]
+        native = _pixels(folder / f"{name}.jpg").shape
+        mask = _pixels(out / f"{name}_mask.png")
+        assert mask.shape == native[:2]
+        assert (mask > 0).mean() == pytest.approx(entry["lesion_fraction"])
+        assert _pixels(out / f"{name}_cam.png").shape == native
+        assert _pixels(out / f"{name}_overlay.png").shape == native
+        assert sum(entry["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert entry["label"] in CLASSES
+    with (out / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["image"] for r in rows] == [e["image"] for e in entries]
+    assert {r["label"] for r in rows if not r["error"]} <= set(CLASSES)
+    assert float(rows[0]["melanoma"]) == pytest.approx(entries[0]["probabilities"]["melanoma"])
+    assert not (out / "letter_mask.png").exists()
+
+
+def test_overlay_draws_the_border_and_leaves_skin_without_evidence_alone():
+    image = np.full((200, 300, 3), 180, np.uint8)
+    mask = np.zeros((200, 300), np.uint8)
+    mask[60:140, 100:200] = 255
+    cam = np.zeros((4, 6), np.float32)
+    cam[2, 3] = 1
+    shown = np.asarray(overlay_picture(image, mask, cam))
+    assert shown.shape == image.shape
+    assert (shown[100, 100] == (64, 255, 224)).all()
+    assert (shown[5, 5] == 180).all()
+    assert (shown[100, 170] != 180).any()
+
+
+def test_large_pictures_are_scaled_down_and_thin_ones_survive():
+    assert cam_picture(np.ones((7, 7), np.float32), 3000, 4000).size == (1600, 1200)
+    assert cam_picture(np.ones((7, 7), np.float32), 1, 5000).size == (1600, 1)
+    overlay_picture(np.zeros((1, 5000, 3), np.uint8), np.zeros((1, 5000), np.uint8), np.zeros((7, 7), np.float32))

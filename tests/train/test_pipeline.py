@@ -12,7 +12,7 @@ from mbdcnn.config import AugmentationConfig
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.preprocessing import Preprocessing, decode_image, prepare
 from train.augmentation import draw_geometry
-from train.pipeline import LoadedBatch, Loader, Sample
+from train.pipeline import LoadedBatch, Loader, Sample, _pipeline
 from train.sampling import EvaluationOrder, TrainingOrder
 
 SPEC = Preprocessing(64, mean=(0.5, 0.4, 0.6), std=(0.5, 0.25, 0.3))
@@ -119,3 +119,24 @@ def test_drawn_geometry_stays_in_its_ranges() -> None:
         assert np.abs(centre - 112).max() <= config.shift_px + 1e-2
         area = 1 / abs(np.linalg.det(g.matrix[:, :2]))
         assert 0.98 <= area <= 1.1**2 * 1.02
+
+
+def test_the_same_definition_makes_the_gpu_graph() -> None:
+    """Without a GPU the graph can be serialised but not run: mixed decoding, every later step on the GPU."""
+    cpu, gpu = (
+        _pipeline(
+            source=lambda _: (),
+            n_planes=2,
+            spec=SPEC,
+            augment=True,
+            gpu=on_gpu,
+            batch_size=4,
+            num_threads=1,
+            device_id=None,
+        ).serialize()
+        for on_gpu in (False, True)
+    )
+    assert gpu.count(b"mixed") == cpu.count(b"mixed") + 1  # once in both: the name of a default
+    assert gpu.count(b"gpu") > cpu.count(b"gpu")
+    for step in (b"Resize", b"WarpAffine", b"CropMirrorNormalize"):
+        assert gpu.count(step) == cpu.count(step) > 0

@@ -18,12 +18,14 @@ import click
 
 from mbdcnn import __version__
 from mbdcnn.classes import SPLITS
-from mbdcnn.errors import UserError
+from mbdcnn.errors import UserError, explain
 
 # Waiting OpenMP threads sleep instead of spinning: DALI, the networks and the user's other work share the cores, and
 # on a busy machine spinning threads cost up to four times the time. Read once, when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# what each extra brings, to name the one that is missing
+_EXTRAS = {"nvidia": "train", "deepspeed": "train", "onnx": "serve", "onnxruntime": "serve", "tritonclient": "serve"}
 _FOLDER = click.Path(path_type=Path)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -87,7 +89,7 @@ def data_index(folder: Path, out: Path | None, as_json: bool) -> None:
     _answer(summarise(manifest) | {"manifest": str(out)}, as_json, "\n".join(lines))
 
 
-@cli.command(context_settings={"ignore_unknown_options": False})
+@cli.command()
 @click.argument("stage", type=click.Choice(["coarse", "mask", "enhanced", "all"]))
 @click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--data", "data_folder", type=_FOLDER, required=True, help="Folder in the ISIC-2017 layout.")
@@ -117,16 +119,15 @@ def train(
     from mbdcnn.config import STAGES, override
     from mbdcnn.data.index import index_folder
     from mbdcnn.presets import preset
-    from train.processes import count_processes, run_processes
+    from train.processes import run_processes, world_size
     from train.stages import plan_run, train_stages
 
     begun = runs.begun_with(run) if run and not preset_name else None
-    world = count_processes(nproc)
+    world = world_size(nproc)
     config = override(begun or preset(preset_name or "compact"), settings)
     run = run or Path("runs") / f"{data_folder.resolve().name}-{config.preset}"
     stages = STAGES if stage == "all" else (stage,)
-    plan = plan_run(run, stages, config, index_folder(data_folder, progress=sys.stderr.isatty()))
-    _make_folder(run)
+    plan = plan_run(run, stages, config, index_folder(data_folder, progress=sys.stderr.isatty()), world)
     run_processes(train_stages, world, plan, stages)
     if int(os.environ.get("RANK", 0)) == 0:
         result = runs.provenance(run)
@@ -154,7 +155,7 @@ def evaluate(run: Path, data_folder: Path, split: str, out: Path | None, as_json
     networks = place(networks, "cuda" if torch.cuda.is_available() else "cpu")
     manifest = index_folder(data_folder, progress=sys.stderr.isatty())
     out = out or run / "evaluation" / split
-    _make_folder(out)
+    out.mkdir(parents=True, exist_ok=True)
     logs = [run / stage / runs.LOG for stage in STAGES]
     result = score(
         networks,
@@ -213,13 +214,6 @@ def predict(images: tuple[Path, ...], url: str, out: Path | None, wait: float, a
         raise SystemExit(2)
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror}); name another folder.") from None
-
-
 def _scores(result: dict[str, Any]) -> str:
     """The headline of an evaluation."""
     parts = [f"{name} JA {result[name]['JA']:.3f}" for name in ("coarse", "enhanced") if result[name]]
@@ -232,12 +226,21 @@ def main() -> None:
     """Entry of the command; turns what a user can mend, and Ctrl-C, into one line."""
     try:
         cli(prog_name="mbdcnn", standalone_mode=False)
-    except UserError as error:
-        click.echo(f"mbdcnn: {error}", err=True)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _EXTRAS:
+            raise
+        click.echo(f"mbdcnn: {package} is not installed; pip install 'mbdcnn[{_EXTRAS[package]}]'.", err=True)
+        sys.exit(2)
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError) and not error.filename:
+            raise
+        click.echo(f"mbdcnn: {explain(error)}", err=True)
         sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("mbdcnn: stopped; the same command goes on from the last checkpoint.", err=True)
+        went_on = "; the same command goes on after the last whole epoch" if "train" in sys.argv[1:2] else ""
+        click.echo(f"mbdcnn: stopped{went_on}.", err=True)
         sys.exit(130)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -139,8 +140,9 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
     try:
         changed = OmegaConf.merge(OmegaConf.structured(config), OmegaConf.from_dotlist(list(assignments)))
         result = OmegaConf.to_object(changed)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}.") from None
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError) as error:
+        field_name = getattr(error, "full_key", None) or " ".join(assignments)
+        raise UserError(f"{field_name}: {_first_line(error)}.") from None
     assert isinstance(result, Config)
     _check(result)
     return result
@@ -158,9 +160,12 @@ def load(path: Path) -> Config:
         UserError: missing, not YAML, or with unknown fields or wrong types.
     """
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
-    except (OSError, ValueError, OmegaConfBaseException) as error:
-        raise UserError(f"{path} is not a usable configuration: {str(error).splitlines()[0]}.") from None
+        document = OmegaConf.load(path)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), document))
+    except (OSError, ValueError, TypeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} is not a usable configuration: {_first_line(error)}.") from None
+    if not document:
+        raise UserError(f"{path} is not a usable configuration: it is empty.")
     assert isinstance(config, Config)
     _check(config)
     return config
@@ -170,6 +175,10 @@ def differences(a: Config, b: Config) -> list[str]:
     """Dotted names whose values differ."""
     left, right = _flat(a), _flat(b)
     return [name for name, value in left.items() if right[name] != value]
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def _flat(node: object, prefix: str = "") -> dict[str, object]:
@@ -187,7 +196,9 @@ def _dotted_names(config: Config) -> list[str]:
 
 def _check(config: Config) -> None:
     """Refuse values that would fail much later, with their field's name."""
+    augmentation = config.augmentation
     rules: list[tuple[bool, str]] = [
+        (config.seed >= 0, "seed is at least 0"),
         (config.precision in PRECISIONS, f"precision is one of {', '.join(PRECISIONS)}"),
         (
             config.preprocessing.image_size >= 32 and config.preprocessing.image_size % 16 == 0,
@@ -198,9 +209,17 @@ def _check(config: Config) -> None:
         (0 <= config.network.decoder_dropout < 1, "network.decoder_dropout is at least 0 and below 1"),
         (config.loss.top_k >= 1, "loss.top_k is at least 1"),
         (config.loss.lambda_rank >= 0, "loss.lambda_rank is at least 0"),
-        (0 < config.augmentation.crop_min <= 1, "augmentation.crop_min is above 0 and at most 1"),
+        (config.network.decoder_channels >= 1, "network.decoder_channels is at least 1"),
         (
-            0 < config.augmentation.zoom_min <= config.augmentation.zoom_max,
+            all(
+                0 <= p <= 1
+                for p in (augmentation.crop_probability, augmentation.horizontal_flip, augmentation.vertical_flip)
+            ),
+            "augmentation.crop_probability, horizontal_flip and vertical_flip are between 0 and 1",
+        ),
+        (0 < augmentation.crop_min <= 1, "augmentation.crop_min is above 0 and at most 1"),
+        (
+            0 < augmentation.zoom_min <= augmentation.zoom_max,
             "augmentation.zoom_min is above 0 and at most augmentation.zoom_max",
         ),
     ]

@@ -1,5 +1,7 @@
 """The one exception that means: the user can mend this."""
 
+from __future__ import annotations
+
 
 class UserError(Exception):
     """A mistake that its user can mend.
@@ -7,3 +9,10 @@ class UserError(Exception):
     The message is one sentence that names the file or field and the mend. The command line prints it without a
     traceback and exits with code 2.
     """
+
+
+def explain(error: UserError | OSError) -> str:
+    """The sentence of a user's error, or of what the operating system refused."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}; name another place, or mend its permissions or space."
+    return str(error)

@@ -42,7 +42,7 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read an encoded image's header and check it, without decoding pixels.
 
     Raises:
-        ImageError: not a JPEG, PNG or BMP, or larger than `max_pixels`.
+        ImageError: not a JPEG, PNG or BMP, larger than `max_pixels`, or with more than 8 bits per channel.
     """
     if not data:
         raise ImageError("the image is empty")
@@ -56,6 +56,8 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise ImageError(f"not a readable {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
     if image.width * image.height > max_pixels:
         raise ImageError(f"the image has {image.width} x {image.height} pixels, more than {max_pixels}")
+    if image.mode.startswith(("I", "F")):  # decoders disagree on how to squeeze such values into 8 bits
+        raise ImageError("the image has more than 8 bits per channel; convert it to 8 bits")
     return image
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import nn
 
 import mbdcnn
@@ -61,7 +62,8 @@ def write_json(path: Path, document: object) -> None:
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write a network's tensors as safetensors, atomically."""
     part = path.with_name(path.name + ".part")
-    save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, part)
+    # written here rather than by safetensors, whose files only their owner can read: a server may be another user
+    part.write_bytes(serialise({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}))
     part.replace(path)
 
 
@@ -76,9 +78,11 @@ def load_weights(network: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} is not a readable weights file ({type(error).__name__}).") from None
     own = network.state_dict()
-    missing = [k for k in own if k not in state or state[k].shape != own[k].shape]
-    if missing:
-        raise UserError(f"{path} does not fit its config.yaml: {', '.join(missing[:3])} missing or of another shape.")
+    wrong = [k for k in own if k not in state or state[k].shape != own[k].shape] + [k for k in state if k not in own]
+    if wrong:
+        raise UserError(
+            f"{path} does not fit the config.yaml beside it: {', '.join(wrong[:3])} missing, unexpected or of another shape."
+        )
     network.load_state_dict(state)
 
 
@@ -106,15 +110,27 @@ def load_networks(run: Path) -> tuple[MutualBootstrap, Config]:
 
 def provenance(run: Path) -> dict[str, Any]:
     """What made a run: `{"run", "stages": {stage: its metrics.json}}`, for the artefacts that are made from it."""
-    stages = {s: json.loads((run / s / METRICS).read_text()) for s in STAGES if is_finished(run, s)}
+    stages = {s: _read_metrics(run / s / METRICS) for s in STAGES if is_finished(run, s)}
     return {"run": run.resolve().name, "code_version": code_version(), "stages": stages}
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    try:
+        metrics = json.loads(path.read_text())
+        metrics["best"][metrics["score"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged; delete it and train that stage again, which takes no time.") from None
+    return metrics
 
 
 def code_version() -> str:
     """The package's version, with the git revision where the code lies in a checkout."""
+    checkout = Path(__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return mbdcnn.__version__
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10)
+        git = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return mbdcnn.__version__
     return f"{mbdcnn.__version__}+g{git.stdout.strip()}"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mbdcnn.cam import class_activation_map
-from mbdcnn.networks import binarise
+from mbdcnn.networks import binarise, guiding_mask
 
 if TYPE_CHECKING:
     import onnx
@@ -30,8 +30,8 @@ class _CoarseSN(nn.Module):
         self.network = networks.coarse_sn
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        mask = binarise(self.network(image))
-        return mask, mask.to(torch.uint8)
+        probability = self.network(image)
+        return guiding_mask(probability), binarise(probability).to(torch.uint8)
 
 
 class _MaskCN(nn.Module):

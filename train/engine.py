@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -102,7 +103,7 @@ def fit(task: Task, name: str, config: Config, folder: Path, process: Process) -
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _decay(settings, task.steps))
     checkpoints = _Checkpoints(folder / runs.CHECKPOINTS, network, optimizer, scheduler)
-    progress = checkpoints.resume(process.device)
+    progress = checkpoints.resume()
     autocast = torch.autocast(process.device.type, torch.bfloat16, use_bfloat16(config.precision, process.device))
     _forget_after(progress.epoch, folder / runs.LOG, process)
 
@@ -173,8 +174,18 @@ def _mean_history(history: list[dict[str, Tensor]], process: Process) -> list[di
 def _forget_after(epoch: int, log: Path, process: Process) -> None:
     """Drop the log's lines of epochs that no checkpoint holds: they are trained again."""
     if process.is_first and log.is_file():
-        kept = [line for line in log.read_text().splitlines(keepends=True) if json.loads(line)["epoch"] <= epoch]
-        log.write_text("".join(kept))
+        kept = [line for line in log.read_text().splitlines(keepends=True) if _epoch_of(line) <= epoch]
+        part = log.with_suffix(".part")
+        part.write_text("".join(kept))
+        part.replace(log)
+
+
+def _epoch_of(line: str) -> float:
+    """A log line's epoch; infinite for a line that a kill or a full disk cut short."""
+    try:
+        return float(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
 
 
 def _log(
@@ -218,14 +229,17 @@ class _Checkpoints:
         self.network = network
         self.parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
 
-    def resume(self, device: torch.device) -> Progress:
+    def resume(self) -> Progress:
         """Take up the last state, or begin."""
         if not self.last_file.is_file():
             return Progress()
-        state = torch.load(self.last_file, map_location=device, weights_only=True)
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        return Progress(**state["progress"])
+        try:
+            state = torch.load(self.last_file, map_location="cpu", weights_only=True)
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            return Progress(**state["progress"])
+        except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError):
+            raise UserError(f"{self.last_file} is damaged; delete it to train this stage from its start.") from None
 
     def save(self, progress: Progress, process: Process) -> None:
         """Write the last state."""

@@ -91,7 +91,7 @@ class Loader:
             spec=preprocessing,
             augment=augmentation is not None,
             gpu=gpu,
-            batch_size=max(len(b.indices) for b in order.batches(0)),
+            batch_size=max((len(b.indices) for b in order.batches(0)), default=1),
             num_threads=threads,
             device_id=device.index or 0 if gpu else None,
             prefetch_queue_depth=2,
@@ -102,6 +102,8 @@ class Loader:
     def epoch(self, epoch: int) -> Iterator[LoadedBatch]:
         """The batches of one epoch; any epoch can be asked for, in any order."""
         self._epoch, self._batches = epoch, self.order.batches(epoch)
+        if not self._batches:  # more processes than images
+            return
         names = ["images", *self.planes, "labels", "indices"]
         if self._iterator is None:
             self._iterator = DALIGenericIterator(

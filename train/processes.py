@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
-from mbdcnn.errors import UserError
+from mbdcnn.errors import UserError, explain
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,15 @@ def count_processes(nproc: str) -> int:
         return max(1, torch.cuda.device_count())
     if not nproc.isdigit() or int(nproc) < 1:
         raise UserError(f"--nproc is {nproc}; give auto or a number of processes, at least 1.")
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < int(nproc):
+        raise UserError(f"--nproc is {nproc}, more than the {gpus} GPUs of this machine; give at most {gpus}.")
     return int(nproc)
+
+
+def world_size(nproc: str) -> int:
+    """How many processes train together: the launcher's word under torchrun, else `count_processes`."""
+    return int(os.environ["WORLD_SIZE"]) if _launched() else count_processes(nproc)
 
 
 def run_processes(function: Callable[..., None], world: int, *args: Any) -> None:
@@ -86,29 +94,39 @@ def run_processes(function: Callable[..., None], world: int, *args: Any) -> None
     Raises:
         UserError: raised by a process.
     """
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+    if _launched():
         _join(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), "env://", function, *args)
         return
     if world == 1:
         function(_process(0, 1), *args)
         return
     with tempfile.TemporaryDirectory(prefix="mbdcnn-") as folder:
-        context = multiprocessing.start_processes(
-            _child, args=(world, folder, function, *args), nprocs=world, join=False, start_method="spawn"
-        )
+        # children inherit that Ctrl-C is ignored until they have set themselves up: no tracebacks of half an import
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            context = multiprocessing.start_processes(
+                _child, args=(world, folder, function, *args), nprocs=world, join=False, start_method="spawn"
+            )
+        finally:
+            signal.signal(signal.SIGINT, previous)
         assert context is not None
         try:
             while not context.join():
                 pass
-        except multiprocessing.ProcessExitedException:
+        except (multiprocessing.ProcessExitedException, multiprocessing.ProcessRaisedException) as error:
+            # when one process fails the others lose their connection to it: its own sentence is the one that counts
             reports = sorted(Path(folder).glob("error-*"))
             if reports:
                 raise UserError(reports[0].read_text()) from None
+            if getattr(error, "signal_name", None) == "SIGINT":
+                raise KeyboardInterrupt from None
             raise
-        except KeyboardInterrupt:
+        finally:
+            for child in context.processes:
+                child.terminate()
             for child in context.processes:
                 child.join(10)
-            raise
+                child.kill()
 
 
 def _process(rank: int, world: int) -> Process:
@@ -126,20 +144,20 @@ def _join(rank: int, world: int, rendezvous: str, function: Callable[..., None],
     process = _process(rank, world)
     backend = "nccl" if process.device.type == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=world)
-    try:
-        function(process, *args)
-    finally:
-        dist.destroy_process_group()
+    function(process, *args)
+    dist.destroy_process_group()  # not after an error: the others may be waiting in it
 
 
 def _child(rank: int, world: int, folder: str, function: Callable[..., None], *args: Any) -> None:
     """Entry of a process that `run_processes` started; a user's error is left as a file for the parent to raise."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent, which got the same Ctrl-C, tells the user
     try:
         _join(rank, world, f"file://{folder}/rendezvous", function, *args)
-    except UserError as error:
-        Path(folder, f"error-{rank}").write_text(str(error))
+    except (UserError, OSError) as error:
+        Path(folder, f"error-{rank}").write_text(explain(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        # the whole group got the same Ctrl-C; the parent tells the user
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        os._exit(130)
+
+
+def _launched() -> bool:
+    """Whether torchrun, or a launcher like it, started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ

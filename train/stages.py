@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import nvidia.dali
 import torch
 
 from mbdcnn import config as configuration
@@ -25,7 +26,8 @@ from train.processes import Process, cores
 from train.sampling import EvaluationOrder, TrainingOrder
 from train.tasks import CoarseTask, EnhancedTask, MaskTask
 
-PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "nvidia-dali-cuda130", "numpy", "scikit-learn")
+PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "scikit-learn")
+_SHARED = ("network.", "preprocessing.")
 _PLANES = {"coarse": ("truth",), "mask": ("coarse_mask",), "enhanced": ("truth", "coarse_mask")}
 
 
@@ -54,24 +56,31 @@ class Plan:
         return read_backbone(encoder, self.weights[encoder])
 
 
-def plan_run(run: Path, stages: Sequence[str], config: Config, manifest: Manifest) -> Plan:
+def plan_run(run: Path, stages: Sequence[str], config: Config, manifest: Manifest, world: int = 1) -> Plan:
     """Check, before any process starts, all that would go wrong later.
 
     Weights `auto` are also looked for in a folder `weights` in or beside the data folder.
 
     Raises:
-        UserError: a stage of the run folder was made with other settings, the data set lacks what a stage needs, or
-            a weights file is missing or does not fit.
+        UserError: a stage of the run folder was made with other settings or data, the data set lacks what a stage
+            needs, a batch cannot be shared by `world` processes, or a weights file is missing or does not fit.
     """
     network = config.network
     encoders = sorted({network.segmentation_encoder, network.classification_encoder})
     beside = [manifest.root / "weights", manifest.root.resolve().parent / "weights"]
     plan = Plan(run, config, manifest, {e: find_weights(e, network.weights, beside) for e in encoders})
     unfinished = [stage for stage in stages if not runs.is_finished(run, stage)]
-    for stage in stages:
-        _check_settings(run, stage, config)
+    for stage in STAGES:
+        _check_settings(run, stage, config, trained=stage in stages)
     for stage in unfinished:
-        _check_data(plan, stage)
+        _check_data(plan, stage, world)
+    if unfinished and (run / runs.MANIFEST).is_file():
+        begun_with = Manifest.load(run / runs.MANIFEST)
+        if begun_with.fingerprint != manifest.fingerprint:
+            raise UserError(
+                f"{manifest.root} is not what {run} began with (fingerprint {manifest.fingerprint[:12]} instead of "
+                f"{begun_with.fingerprint[:12]}, see {run / runs.MANIFEST}); use another --run, or the same data to go on."
+            )
     if {"coarse", "mask"} & set(unfinished):
         for encoder, source in plan.weights.items():
             if source != "hub":
@@ -86,7 +95,7 @@ def train_stages(process: Process, plan: Plan, stages: Sequence[str]) -> None:
     """Train stages in the order given; one that is finished is left as it is.
 
     Raises:
-        UserError: the batch cannot be shared equally, or the loss is not finite.
+        UserError: the loss is not finite, or a checkpoint is damaged.
     """
     for stage in stages:
         if not runs.is_finished(plan.run, stage):
@@ -95,7 +104,8 @@ def train_stages(process: Process, plan: Plan, stages: Sequence[str]) -> None:
             print(f"{stage:<9}is finished in {plan.run / stage}", file=sys.stderr)
 
 
-def _check_settings(run: Path, stage: str, config: Config) -> None:
+def _check_settings(run: Path, stage: str, config: Config, trained: bool) -> None:
+    """A stage that goes on must do so with all its settings; one that others build on shares networks and input."""
     started = run / stage / runs.CONFIG
     if not started.is_file():
         return
@@ -103,7 +113,7 @@ def _check_settings(run: Path, stage: str, config: Config) -> None:
     changed = [
         name
         for name in configuration.differences(configuration.load(started), config)
-        if name.split(".")[0] not in others
+        if (name.split(".")[0] not in others if trained else name.startswith(_SHARED) and name != "network.weights")
     ]
     if changed:
         raise UserError(
@@ -112,7 +122,7 @@ def _check_settings(run: Path, stage: str, config: Config) -> None:
         )
 
 
-def _check_data(plan: Plan, stage: str) -> None:
+def _check_data(plan: Plan, stage: str, world: int) -> None:
     needed = "label" if stage == "mask" else "mask"
     counts = {split: len(plan.items(split, stage)) for split in ("training", "validation")}
     for split, count in counts.items():
@@ -124,16 +134,12 @@ def _check_data(plan: Plan, stage: str) -> None:
             f"{plan.manifest.root} has {counts['training']} training images with a {needed}, fewer than "
             f"{stage}.batch_size = {batch}; lower it."
         )
+    if batch % world:
+        raise UserError(f"{stage}.batch_size = {batch} cannot be shared by {world} processes; make it a multiple.")
 
 
 def _train(process: Process, plan: Plan, stage: str) -> None:
     folder, config = plan.run / stage, plan.config
-    batch_size = config.stage(stage).batch_size
-    if batch_size % process.world:
-        raise UserError(
-            f"{stage}.batch_size = {batch_size} cannot be shared by {process.world} processes; make it a multiple."
-        )
-    torch.manual_seed(config.seed)
     if stage != "coarse":
         guided = [*plan.items("training", stage), *plan.items("validation", stage)]
         write_coarse_masks(plan.run, plan.manifest, guided, config, process)
@@ -143,6 +149,9 @@ def _train(process: Process, plan: Plan, stage: str) -> None:
         plan.manifest.save(plan.run / runs.MANIFEST)
     process.barrier()
 
+    torch.manual_seed(
+        config.seed
+    )  # after the coarse masks: making them, or finding them made, must not shift the start
     task, report = {"coarse": _coarse, "mask": _mask, "enhanced": _enhanced}[stage](process, plan)
     if process.is_first:
         counts = ", ".join(f"{len(plan.items(s, stage))} {s} images" for s in ("training", "validation"))
@@ -225,6 +234,7 @@ def _metrics(
         "epochs": progress.epoch,
         "seconds": round(progress.seconds, 1),
         "initial_tensors": vars(report),
+        "pretrained": {e: Path(source).name for e, source in plan.weights.items()},
         "data": {"name": manifest.root.resolve().name, "fingerprint": manifest.fingerprint},
         "code_version": runs.code_version(),
         "environment": {
@@ -232,6 +242,7 @@ def _metrics(
             "device": process.device.type,
             "processes": process.world,
             "bfloat16": use_bfloat16(plan.config.precision, process.device),
+            "nvidia-dali": nvidia.dali.__version__,
             **{name: version(name) for name in PACKAGES},
         },
     }

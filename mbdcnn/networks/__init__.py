@@ -1,7 +1,7 @@
 """Coarse-SN, mask-CN, enhanced-SN, and the chain of the three."""
 
 from mbdcnn.networks.backbone import LoadReport, find_weights, place, read_backbone
-from mbdcnn.networks.bootstrap import Guidance, MutualBootstrap, Prediction, binarise, guide
+from mbdcnn.networks.bootstrap import Guidance, MutualBootstrap, Prediction, binarise, guide, guiding_mask
 from mbdcnn.networks.classification import MaskCN
 from mbdcnn.networks.segmentation import CoarseSN, ELayer, EnhancedSN
 
@@ -17,6 +17,7 @@ __all__ = [
     "binarise",
     "find_weights",
     "guide",
+    "guiding_mask",
     "place",
     "read_backbone",
 ]

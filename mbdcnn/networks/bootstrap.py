@@ -12,6 +12,8 @@ from mbdcnn.networks.classification import MaskCN
 from mbdcnn.networks.segmentation import CoarseSN, EnhancedSN
 from mbdcnn.preprocessing import MASK_THRESHOLD
 
+_RAMP = 0.01  # half the width of the ramp, in probability
+
 
 class Guidance(NamedTuple):
     """What mask-CN says of a batch, given coarse masks."""
@@ -46,18 +48,27 @@ def binarise(probability: Tensor) -> Tensor:
     return (probability > MASK_THRESHOLD).to(torch.float32)
 
 
-def guide(mask_cn: MaskCN, images: Tensor, coarse_mask: Tensor) -> Guidance:
+def guiding_mask(probability: Tensor) -> Tensor:
+    """The coarse mask as mask-CN gets it: `binarise`, but with a ramp where the probability is within 1 % of the cut.
+
+    A hard cut would let the last bit of a float, which differs between PyTorch and ONNX Runtime, flip a pixel; one
+    flipped pixel of an ISIC-2017 image moved a class probability by 0.009.
+    """
+    return ((probability - MASK_THRESHOLD) / (2 * _RAMP) + 0.5).clamp(0, 1)
+
+
+def guide(mask_cn: MaskCN, images: Tensor, mask: Tensor) -> Guidance:
     """Classify a batch and map the predicted class's evidence.
 
     Args:
         mask_cn: the classifier.
         images: `(B, 3, S, S)` normalised.
-        coarse_mask: `(B, 1, S, S)` in {0, 1}.
+        mask: `(B, 1, S, S)` in [0, 1], from coarse-SN.
 
     Returns:
         Logits `(B, 3)`, probabilities `(B, 3)` and the map `(B, 1, h, w)` in [0, 1].
     """
-    logits, features = mask_cn(images, coarse_mask)
+    logits, features = mask_cn(images, mask)
     cam = class_activation_map(features, mask_cn.classifier.weight, logits.argmax(1))
     return Guidance(logits, logits.softmax(1), cam)
 
@@ -74,7 +85,6 @@ class MutualBootstrap(nn.Module):
     def forward(self, images: Tensor) -> Prediction:
         """Run the whole chain on normalised images `(B, 3, S, S)`."""
         coarse_probability = self.coarse_sn(images)
-        coarse_mask = binarise(coarse_probability)
-        guidance = guide(self.mask_cn, images, coarse_mask)
+        guidance = guide(self.mask_cn, images, guiding_mask(coarse_probability))
         lesion_probability = self.enhanced_sn(images, guidance.cam)
-        return Prediction(coarse_probability, coarse_mask, *guidance, lesion_probability)
+        return Prediction(coarse_probability, binarise(coarse_probability), *guidance, lesion_probability)

@@ -42,7 +42,7 @@ class MaskCN(nn.Module):
 
         Args:
             images: `(B, 3, S, S)` normalised.
-            masks: `(B, 1, S, S)` in {0, 1}, from coarse-SN.
+            masks: `(B, 1, S, S)` in [0, 1], from coarse-SN.
 
         Returns:
             Logits `(B, 3)` float32 in the order of `CLASSES`, and features `(B, C, h, w)`.

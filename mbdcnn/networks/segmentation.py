@@ -54,8 +54,8 @@ class CoarseSN(nn.Module):
 class ELayer(nn.Module):
     """Fuses deep features with a class activation map: concatenate, 1x1 convolution, batch norm, ReLU.
 
-    The convolution starts as the identity on the features and ignores the map, so that enhanced-SN starts from what
-    coarse-SN already knows and learns how much to trust the map.
+    The convolution starts as the identity on the features and ignores the map: enhanced-SN starts near what coarse-SN
+    knows (batch norm and ReLU still drop the features' negative half) and learns how much to trust the map.
     """
 
     def __init__(self, channels: int) -> None:

@@ -197,6 +197,7 @@ def _dotted_names(config: Config) -> list[str]:
 def _check(config: Config) -> None:
     """Refuse values that would fail much later, with their field's name."""
     augmentation = config.augmentation
+    chances = (augmentation.crop_probability, augmentation.horizontal_flip, augmentation.vertical_flip)
     rules: list[tuple[bool, str]] = [
         (config.seed >= 0, "seed is at least 0"),
         (config.precision in PRECISIONS, f"precision is one of {', '.join(PRECISIONS)}"),
@@ -211,10 +212,7 @@ def _check(config: Config) -> None:
         (config.loss.lambda_rank >= 0, "loss.lambda_rank is at least 0"),
         (config.network.decoder_channels >= 1, "network.decoder_channels is at least 1"),
         (
-            all(
-                0 <= p <= 1
-                for p in (augmentation.crop_probability, augmentation.horizontal_flip, augmentation.vertical_flip)
-            ),
+            all(0 <= chance <= 1 for chance in chances),
             "augmentation.crop_probability, horizontal_flip and vertical_flip are between 0 and 1",
         ),
         (0 < augmentation.crop_min <= 1, "augmentation.crop_min is above 0 and at most 1"),

@@ -80,9 +80,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
     own = network.state_dict()
     wrong = [k for k in own if k not in state or state[k].shape != own[k].shape] + [k for k in state if k not in own]
     if wrong:
-        raise UserError(
-            f"{path} does not fit the config.yaml beside it: {', '.join(wrong[:3])} missing, unexpected or of another shape."
-        )
+        names = ", ".join(wrong[:3])
+        raise UserError(f"{path} does not fit the config.yaml beside it: {names} missing, extra or of another shape.")
     network.load_state_dict(state)
 
 

@@ -78,8 +78,8 @@ def plan_run(run: Path, stages: Sequence[str], config: Config, manifest: Manifes
         begun_with = Manifest.load(run / runs.MANIFEST)
         if begun_with.fingerprint != manifest.fingerprint:
             raise UserError(
-                f"{manifest.root} is not what {run} began with (fingerprint {manifest.fingerprint[:12]} instead of "
-                f"{begun_with.fingerprint[:12]}, see {run / runs.MANIFEST}); use another --run, or the same data to go on."
+                f"{manifest.root} is not the data that {run} began with (see {run / runs.MANIFEST}); "
+                "use another --run, or the same data to go on."
             )
     if {"coarse", "mask"} & set(unfinished):
         for encoder, source in plan.weights.items():
@@ -149,9 +149,8 @@ def _train(process: Process, plan: Plan, stage: str) -> None:
         plan.manifest.save(plan.run / runs.MANIFEST)
     process.barrier()
 
-    torch.manual_seed(
-        config.seed
-    )  # after the coarse masks: making them, or finding them made, must not shift the start
+    # after the coarse masks: making them, or finding them made, must not shift the start
+    torch.manual_seed(config.seed)
     task, report = {"coarse": _coarse, "mask": _mask, "enhanced": _enhanced}[stage](process, plan)
     if process.is_first:
         counts = ", ".join(f"{len(plan.items(s, stage))} {s} images" for s in ("training", "validation"))

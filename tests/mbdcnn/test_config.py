@@ -31,6 +31,10 @@ def test_override_by_dotted_name() -> None:
         ("coarse.schedule=linear", r"coarse\.schedule is one of constant, poly"),
         ("preprocessing.image_size=100", r"preprocessing\.image_size is a multiple of 16"),
         ("precision=half", "precision is one of"),
+        ("seed=-1", "seed is at least 0"),
+        ("augmentation.vertical_flip=2", "between 0 and 1"),
+        ("coarse.epochs={", r"coarse\.epochs=\{: "),
+        ("preprocessing.mean=[1,2]", r"preprocessing\.mean"),
     ],
 )
 def test_what_is_refused_and_how(assignment: str, sentence: str) -> None:
@@ -45,9 +49,10 @@ def test_yaml_keeps_every_field(tmp_path: Path, name: str) -> None:
     assert configuration.load(tmp_path / "config.yaml") == config
 
 
-def test_an_unreadable_yaml_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["coarse: {epoch: 3}", "coarse: {", "- a\n- b", "", "\tseed: 1"])
+def test_an_unusable_yaml_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("coarse: {epoch: 3}")
+    path.write_text(text)
     with pytest.raises(UserError, match=r"config\.yaml is not a usable configuration"):
         configuration.load(path)
 

@@ -50,6 +50,13 @@ def test_what_cannot_be_decoded_says_why(data: bytes, sentence: str) -> None:
         decode_image(data)
 
 
+def test_more_than_eight_bits_are_refused() -> None:
+    deep = Image.fromarray(np.full((8, 8), 40000, np.uint16))
+    for decode in (decode_image, decode_mask):
+        with pytest.raises(ImageError, match="more than 8 bits per channel"):
+            decode(encoded(deep))
+
+
 def test_size_is_checked_before_decoding() -> None:
     with pytest.raises(ImageError, match="40 x 30 pixels, more than 1000"):
         decode_image(encoded(picture()), max_pixels=1000)

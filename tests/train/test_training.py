@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mbdcnn import config as configuration
+from mbdcnn import runs
 from mbdcnn.config import override
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.errors import UserError
 from mbdcnn.presets import preset
-from train.processes import count_processes
+from train.processes import Process, count_processes, run_processes
 from train.stages import plan_run
 
 TINY = [
@@ -154,6 +157,73 @@ def test_ctrl_c_is_one_line(sample_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("to", ["group", "parent"])
+def test_ctrl_c_stops_every_process(sample_folder: Path, tmp_path: Path, to: str) -> None:
+    words = ["train", "coarse", "--data", sample_folder, "--run", tmp_path / "r", "--preset", "smoke", "--nproc", "2"]
+    settings = [w.replace("coarse.epochs=2", "coarse.epochs=500") for w in TINY]
+    process = subprocess.Popen(command(*words, *settings), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (tmp_path / "r" / "coarse" / "checkpoints" / "last.pt").is_file() and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT) if to == "group" else process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=40)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+
+
+def _fail_in_rank_one(process: Process) -> None:
+    if process.rank == 1:
+        raise UserError("rank 1 has found a mistake.")
+    process.barrier()
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+def test_the_sentence_of_any_rank_reaches_the_user() -> None:
+    with pytest.raises(UserError, match=r"rank 1 has found a mistake\."):
+        run_processes(_fail_in_rank_one, 2)
+
+
+@pytest.mark.slow
+def test_damaged_files_of_a_run_are_named(finished: Path, sample: Manifest, tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(finished, folder)
+    (folder / "mask" / "metrics.json").write_text("{")
+    with pytest.raises(UserError, match=r"mask/metrics\.json is damaged"):
+        runs.provenance(folder)
+    shutil.rmtree(folder / "mask")
+    weights = folder / "coarse" / "weights.safetensors"
+    good = weights.read_bytes()
+    shutil.copy(folder / "enhanced" / "weights.safetensors", weights)
+    with pytest.raises(UserError, match=r"coarse/weights\.safetensors does not fit .* e_layer"):
+        runs.load_stage(folder, "coarse")
+    weights.unlink()
+    with (folder / "coarse" / "log.jsonl").open("a") as log:
+        log.write('{"stage": "coarse", "ep')  # cut short
+    train("coarse", sample.root, folder)  # finds every epoch done and publishes again
+    assert weights.read_bytes() == good
+    assert steps(folder, "coarse") == steps(finished, "coarse")
+    weights.unlink()
+    (folder / "coarse" / "checkpoints" / "last.pt").write_bytes(b"not a checkpoint")
+    assert "last.pt is damaged; delete it" in train("coarse", sample.root, folder, code=2).stderr
+
+
+@pytest.mark.slow
+def test_stages_of_a_run_share_networks_input_and_data(finished: Path, sample: Manifest, tmp_path: Path) -> None:
+    folder = tmp_path / "half"
+    shutil.copytree(finished, folder)
+    (folder / "enhanced" / "metrics.json").unlink()
+    config = configuration.load(folder / "enhanced" / "config.yaml")
+    plan_run(folder, ["enhanced"], config, sample)
+    shutil.rmtree(folder / "enhanced")
+    wider = override(config, ["network.decoder_channels=48"])
+    with pytest.raises(UserError, match=r"stage coarse with other settings \(network\.decoder_channels"):
+        plan_run(folder, ["enhanced"], wider, sample)
+    with pytest.raises(UserError, match="is not the data that"):
+        plan_run(folder, ["enhanced"], config, replace(sample, items=sample.items[1:]))
+
+
+@pytest.mark.slow
 def test_other_settings_for_a_begun_stage_are_refused(finished: Path, sample_folder: Path) -> None:
     done = train("coarse", sample_folder, finished, "loss.margin=0.1", code=2)
     assert "other settings (loss.margin" in done.stderr
@@ -171,6 +241,7 @@ def test_the_preset_of_a_begun_run_is_remembered(finished: Path, sample_folder: 
         (["enhanced"], "seed=1", "There is no run folder"),
         (["coarse"], "coarse.batch_size=100", r"has 24 training images with a mask, fewer than coarse\.batch_size"),
         (["mask"], "mask.batch_size=100", r"has 24 training images with a label, fewer than mask\.batch_size"),
+        (["coarse"], "coarse.batch_size=9", r"coarse\.batch_size = 9 cannot be shared by 2 processes"),
         (["coarse"], "network.weights=no.pth", r"there is no file no\.pth"),
     ],
 )
@@ -178,7 +249,7 @@ def test_what_a_stage_lacks_is_said_before_it_starts(
     sample: Manifest, tmp_path: Path, stages: list[str], setting: str, sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):
-        plan_run(tmp_path / "none", stages, override(preset("smoke"), [setting]), sample)
+        plan_run(tmp_path / "none", stages, override(preset("smoke"), [setting]), sample, world=2)
     assert not (tmp_path / "none").exists()
 
 

@@ -9,7 +9,16 @@ from safetensors.torch import save_file
 
 from mbdcnn.config import NetworkConfig
 from mbdcnn.errors import UserError
-from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN, MutualBootstrap, find_weights, read_backbone
+from mbdcnn.networks import (
+    CoarseSN,
+    EnhancedSN,
+    MaskCN,
+    MutualBootstrap,
+    binarise,
+    find_weights,
+    guiding_mask,
+    read_backbone,
+)
 from mbdcnn.presets import PRESETS, preset
 
 SMOKE = preset("smoke").network
@@ -31,6 +40,14 @@ def test_the_chain_of_every_preset(name: str) -> None:
     torch.testing.assert_close(prediction.probabilities.sum(1), torch.ones(2))
     for probability in (prediction.coarse_probability, prediction.lesion_probability):
         assert 0 <= probability.min() <= probability.max() <= 1
+
+
+def test_the_guiding_mask_is_the_mask_but_for_a_ramp_at_the_cut() -> None:
+    probability = torch.linspace(0, 1, 1001).reshape(1, 1, 7, 143)
+    clear = (probability - 0.5).abs() > 0.0101
+    torch.testing.assert_close(guiding_mask(probability)[clear], binarise(probability)[clear])
+    jitter = guiding_mask(probability + 1e-6) - guiding_mask(probability)
+    assert jitter.abs().max() < 1e-3  # no float's last bit decides a pixel
 
 
 def test_every_parameter_of_the_chain_learns() -> None:

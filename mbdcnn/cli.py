@@ -230,7 +230,7 @@ def main() -> None:
         package = (error.name or "").split(".")[0]
         if package not in _EXTRAS:
             raise
-        click.echo(f"mbdcnn: {package} is not installed; pip install 'mbdcnn[{_EXTRAS[package]}]'.", err=True)
+        click.echo(f"mbdcnn: {error.name} is not installed; pip install 'mbdcnn[{_EXTRAS[package]}]'.", err=True)
         sys.exit(2)
     except (UserError, OSError) as error:
         if isinstance(error, OSError) and not error.filename:

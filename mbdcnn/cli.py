@@ -24,8 +24,8 @@ from mbdcnn.errors import UserError, explain
 # on a busy machine spinning threads cost up to four times the time. Read once, when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# what each extra brings, to name the one that is missing
-_EXTRAS = {"nvidia": "train", "deepspeed": "train", "onnx": "serve", "onnxruntime": "serve", "tritonclient": "serve"}
+# package -> the extra that brings it, to name the one that is missing; the room serve names its own
+_EXTRAS = {"nvidia": "train"}
 _FOLDER = click.Path(path_type=Path)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -127,7 +127,7 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
     Raises:
         UserError: an unknown field (the near one is suggested), a value of the wrong type or out of range.
     """
-    known = _dotted_names(config)
+    known = list(_flat(config))
     for assignment in assignments:
         name, equals, _ = assignment.partition("=")
         if not equals:
@@ -188,10 +188,6 @@ def _flat(node: object, prefix: str = "") -> dict[str, object]:
         value, name = getattr(node, f.name), f"{prefix}{f.name}"
         flat |= _flat(value, f"{name}.") if is_dataclass(value) else {name: value}
     return flat
-
-
-def _dotted_names(config: Config) -> list[str]:
-    return list(_flat(config))
 
 
 def _check(config: Config) -> None:

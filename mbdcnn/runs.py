@@ -16,6 +16,7 @@ import mbdcnn
 from mbdcnn import config as configuration
 from mbdcnn.config import STAGES, Config
 from mbdcnn.errors import UserError
+from mbdcnn.files import replacing
 from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN, MutualBootstrap
 
 WEIGHTS = "weights.safetensors"
@@ -53,18 +54,17 @@ def require_stage(run: Path, stage: str) -> None:
 
 
 def write_json(path: Path, document: object) -> None:
-    """Write a document so that a reader sees the old one or the new one, never half."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(document, indent=2) + "\n")
-    part.replace(path)
+    """Write a document, atomically."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """Write a network's tensors as safetensors, atomically."""
-    part = path.with_name(path.name + ".part")
-    # written here rather than by safetensors, whose files only their owner can read: a server may be another user
-    part.write_bytes(serialise({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}))
-    part.replace(path)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    with replacing(path) as part:
+        # written here rather than by safetensors, whose files only their owner can read: a server may be another user
+        part.write_bytes(serialise(tensors))
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

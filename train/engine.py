@@ -20,6 +20,7 @@ from tqdm import tqdm
 from mbdcnn import runs
 from mbdcnn.config import Config, StageConfig
 from mbdcnn.errors import UserError
+from mbdcnn.files import replacing
 from mbdcnn.networks import place
 from train.pipeline import LoadedBatch
 from train.processes import Process
@@ -175,9 +176,8 @@ def _forget_after(epoch: int, log: Path, process: Process) -> None:
     """Drop the log's lines of epochs that no checkpoint holds: they are trained again."""
     if process.is_first and log.is_file():
         kept = [line for line in log.read_text().splitlines(keepends=True) if _epoch_of(line) <= epoch]
-        part = log.with_suffix(".part")
-        part.write_text("".join(kept))
-        part.replace(log)
+        with replacing(log) as part:
+            part.write_text("".join(kept))
 
 
 def _epoch_of(line: str) -> float:
@@ -244,9 +244,9 @@ class _Checkpoints:
     def save(self, progress: Progress, process: Process) -> None:
         """Write the last state."""
         if process.is_first:
-            part = self.last_file.with_suffix(".part")
-            torch.save({**{k: v.state_dict() for k, v in self.parts.items()}, "progress": vars(progress)}, part)
-            part.replace(self.last_file)
+            state = {name: part.state_dict() for name, part in self.parts.items()}
+            with replacing(self.last_file) as file:
+                torch.save({**state, "progress": vars(progress)}, file)
         process.barrier()
 
     def best(self, process: Process) -> None:

@@ -7,7 +7,6 @@ between the threads travel network-sized arrays.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from mbdcnn.preprocessing import (
     prepare,
     restore,
 )
+from mbdcnn.runs import METRICS, write_json
 from train._report_cases import Case, choose
 from train._report_rows import Row, summarise, write_csv
 from train.report import write_report
@@ -115,7 +115,7 @@ def evaluate(
                 bar.update()
         result = summarise(rows, protocol=PROTOCOL, split=split)
         out.mkdir(parents=True, exist_ok=True)
-        (out / "metrics.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_json(out / METRICS, result)
         write_csv(rows, out / "per_image.csv")
         # The few images that the report shows are asked again: keeping every image's maps until the best
         # and the worst are known would cost memory that grows with the split.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from mbdcnn import runs
 from mbdcnn.config import Config
 from mbdcnn.data.manifest import Item, Manifest
+from mbdcnn.files import replacing
 from mbdcnn.networks import binarise, place
 from train.pipeline import Loader, Sample
 from train.processes import Process
@@ -53,13 +53,8 @@ def write_coarse_masks(run: Path, manifest: Manifest, items: Sequence[Item], con
             with torch.no_grad():
                 masks = binarise(network(batch.images)).mul(255).byte().cpu().numpy()
             for index, mask in zip(batch.indices.tolist(), masks, strict=True):
-                _write_png(coarse_mask_file(run, own[index]), mask[0])
+                with replacing(coarse_mask_file(run, own[index])) as part:
+                    Image.fromarray(mask[0]).save(part, format="PNG")
             bar.update(len(masks))
         bar.close()
     process.barrier()
-
-
-def _write_png(path: Path, mask: np.ndarray) -> None:
-    part = path.with_name(path.name + ".part")
-    Image.fromarray(mask).save(part, format="PNG")
-    part.replace(path)

@@ -59,9 +59,9 @@ class Process:
         return [row for part in parts for row in part]
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+def threads_each(processes: int) -> int:
+    """CPU threads for each of several processes that share this machine's cores."""
+    return max(1, len(os.sched_getaffinity(0)) // processes)
 
 
 def count_processes(nproc: str) -> int:
@@ -136,7 +136,7 @@ def _process(rank: int, world: int) -> Process:
         torch.cuda.set_device(device)
         return Process(rank, world, device)
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-    torch.set_num_threads(max(1, cores() // local_world))
+    torch.set_num_threads(threads_each(local_world))
     return Process(rank, world, torch.device("cpu"))
 
 

@@ -22,7 +22,7 @@ from mbdcnn.networks import CoarseSN, EnhancedSN, LoadReport, MaskCN, find_weigh
 from train.engine import Progress, Task, fit, use_bfloat16
 from train.guidance import coarse_mask_file, write_coarse_masks
 from train.pipeline import Loader, Sample
-from train.processes import Process, cores
+from train.processes import Process, threads_each
 from train.sampling import EvaluationOrder, TrainingOrder
 from train.tasks import CoarseTask, EnhancedTask, MaskTask
 
@@ -193,12 +193,11 @@ def _loaders(process: Process, plan: Plan, stage: str) -> tuple[Loader, Loader]:
     training, validation = plan.items("training", stage), plan.items("validation", stage)
     place = (process.rank, process.world)
     labels = [i.class_index for i in training] if settings.balanced else None
-    share = max(1, settings.batch_size // process.world)
+    share = settings.batch_size // process.world
     orders = (
         (training, TrainingOrder(len(training), settings.batch_size, config.seed, *place, labels), config.augmentation),
         (validation, EvaluationOrder(len(validation), share, *place), None),
     )
-    threads = max(1, cores() // process.world)
     first, second = (
         Loader(
             [_sample(plan, item, _PLANES[stage]) for item in items],
@@ -208,7 +207,7 @@ def _loaders(process: Process, plan: Plan, stage: str) -> tuple[Loader, Loader]:
             augmentation,
             config.seed,
             process.device,
-            threads,
+            threads_each(process.world),
         )
         for items, order, augmentation in orders
     )

@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_THRESHOLD = 0.5
+from mbdcnn.preprocessing import MASK_THRESHOLD
 
 
 class SegmentationScores(NamedTuple):
@@ -90,7 +90,7 @@ def mean_scores(scores: Iterable[SegmentationScores]) -> SegmentationScores | No
     return SegmentationScores(*(math.fsum(column) / len(column) for column in columns))
 
 
-def jaccard(probability: Tensor, truth: Tensor, threshold: float = _THRESHOLD) -> Tensor:
+def jaccard(probability: Tensor, truth: Tensor, threshold: float = MASK_THRESHOLD) -> Tensor:
     """Jaccard index of each image of a batch, for watching a training at the network's own resolution.
 
     Args:

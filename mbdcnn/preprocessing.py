@@ -58,6 +58,8 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise ImageError(f"the image has {image.width} x {image.height} pixels, more than {max_pixels}")
     if image.mode.startswith(("I", "F")):  # decoders disagree on how to squeeze such values into 8 bits
         raise ImageError("the image has more than 8 bits per channel; convert it to 8 bits")
+    if image.format == "BMP" and image.mode == "1" and int.from_bytes(data[28:30], "little") != 1:
+        raise ImageError("the bitmap keeps two colours in 8 bits, which decoders misread; save it as PNG")
     return image
 
 

@@ -1,1 +1,1 @@
-"""Data set folders: indexing them, and drawing a synthetic one."""
+"""Data set folders: indexing them, deriving others from them, and drawing synthetic ones."""

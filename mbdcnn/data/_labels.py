@@ -1,9 +1,10 @@
-"""Image labels from a CSV of the ISIC-2017 Part 3 form."""
+"""Image labels: what every label file comes to, and the CSV of the ISIC-2017 Part 3 form."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mbdcnn.data.isic2017 import COLUMNS, IMAGE_COLUMN, KERATOSIS_COLUMN, MELANOMA_COLUMN
@@ -11,63 +12,101 @@ from mbdcnn.data.manifest import Fault
 from mbdcnn.errors import UserError
 
 
-def read_labels(path: Path, name: str) -> tuple[dict[str, str], dict[str, int], list[Fault]]:
-    """Read the labels of one split.
+class Labels:
+    """The labels that a file gives, collected row by row.
+
+    Attributes:
+        of: the label by lower-case image id.
+        faults: one for each row that was left out.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Start empty; `name` is what faults call the file."""
+        self.of: dict[str, str] = {}
+        self.faults: list[Fault] = []
+        self._name = name
+        self._lines: dict[str, int] = {}  # also of rows whose label is unusable
+
+    def add(self, line: int, image_id: str, label: str | None, wrong: str | None) -> None:
+        """Take in a row.
+
+        Args:
+            line: of the file, from 1.
+            image_id: as written; empty when the row names none.
+            label: that the row gives; None when it gives none.
+            wrong: what is wrong with the label.
+        """
+        key = image_id.lower()
+        place = f"line {line} ({image_id or 'no image_id'})"
+        if key in self._lines:
+            reason = f"{place} repeats the image of line {self._lines[key]}"
+            if self.of.get(key) != label:
+                self.of.pop(key, None)
+                reason += " with another label; neither is used"
+            self.faults.append(Fault(self._name, reason))
+            return
+        if key:
+            self._lines[key] = line
+        else:
+            wrong = "names no image"
+        if wrong:
+            self.faults.append(Fault(self._name, f"{place} {wrong}"))
+        elif label is not None:
+            self.of[key] = label
+
+    def without_image(self, known: Collection[str]) -> list[Fault]:
+        """The faults of rows whose image is not among the lower-case ids that are known."""
+        missing = [(line, key) for key, line in self._lines.items() if key not in known]
+        reason = "line {} ({}) names an image that is not there"
+        return [Fault(self._name, reason.format(line, key.upper())) for line, key in missing]
+
+
+def read_labels(path: Path, name: str) -> Labels:
+    """Read the labels of one split from its CSV.
 
     Args:
         path: of the CSV.
         name: what faults call the file.
 
-    Returns:
-        The label by lower-case image id; the line by lower-case image id, also for rows whose label is
-        unusable; and a fault for each row that was left out.
-
     Raises:
         UserError: the file cannot be read or lacks a needed column.
     """
-    try:
-        # Spreadsheets write a byte-order mark; a byte of another encoding should cost one row, not the file.
-        text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): make it readable or remove it.") from None
-    rows = csv.reader(io.StringIO(text, newline=""))
-    labels: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    faults: list[Fault] = []
+    labels = Labels(name)
+    rows = csv.reader(io.StringIO(read_text(path), newline=""))
     try:
         header = [cell.strip().lower() for cell in next(rows, [])]
-        where = {column: _position(header, column, path) for column in COLUMNS}
+        where = {column: position(header, column, COLUMNS, path) for column in COLUMNS}
         for row in rows:
-            if not any(cell.strip() for cell in row):
-                continue
-            cells = {column: row[at].strip() if at < len(row) else "" for column, at in where.items()}
-            image_id, key = cells[IMAGE_COLUMN], cells[IMAGE_COLUMN].lower()
-            line = f"line {rows.line_num} ({image_id or 'no image_id'})"
-            if key in lines:
-                reason = f"{line} repeats the image of line {lines[key]}"
-                if labels.get(key) != _label(cells)[0]:
-                    labels.pop(key, None)
-                    reason += " with another label; neither is used"
-                faults.append(Fault(name, reason))
-                continue
-            label, wrong = _label(cells)
-            if key:
-                lines[key] = rows.line_num
-            else:
-                wrong = "names no image"
-            if wrong:
-                faults.append(Fault(name, f"{line} {wrong}"))
-            elif label is not None:
-                labels[key] = label
+            if any(cell.strip() for cell in row):
+                cells = {column: row[at].strip() if at < len(row) else "" for column, at in where.items()}
+                labels.add(rows.line_num, cells[IMAGE_COLUMN], *_label(cells))
     except csv.Error:
-        faults.append(Fault(name, f"line {rows.line_num} and those after it are not readable as CSV"))
-    return labels, lines, faults
+        labels.faults.append(Fault(name, f"line {rows.line_num} and those after it are not readable as CSV"))
+    return labels
 
 
-def _position(header: list[str], column: str, path: Path) -> int:
-    if column not in header:
-        raise UserError(f"{path} lacks the column {column!r}: its first line must name {', '.join(COLUMNS)}.")
-    return header.index(column)
+def read_text(path: Path) -> str:
+    """The text of a label file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        # Spreadsheets write a byte-order mark; a byte of another encoding should cost one row, not the file.
+        return path.read_bytes().decode("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): make it readable or remove it.") from None
+
+
+def position(header: Sequence[str], column: str, columns: Sequence[str], path: Path) -> int:
+    """Where a column stands in a header of lower-case names.
+
+    Raises:
+        UserError: it is not there; `columns` are all that the file needs.
+    """
+    if column.lower() not in header:
+        raise UserError(f"{path} lacks the column {column!r}: its header must name {', '.join(columns)}.")
+    return header.index(column.lower())
 
 
 def _label(cells: dict[str, str]) -> tuple[str | None, str | None]:

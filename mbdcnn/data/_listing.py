@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 
 from mbdcnn.data.isic2017 import MASK_SUFFIX
@@ -15,18 +16,56 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 _COMPANIONS = ("_superpixels.png", "_metadata.csv", "thumbs.db", "desktop.ini")
 
 
-def find(root: Path, name: str) -> tuple[Path | None, list[Fault]]:
-    """Find a layout entry in the data folder, whatever its letters' case.
+def plain(name: str) -> str:
+    """A name without what copies of a data set change: letters' case, spaces, underscores and hyphens."""
+    return re.sub(r"[\s_-]+", "", name.lower())
+
+
+def find(root: Path, folder: Path, name: str) -> tuple[Path | None, list[Fault]]:
+    """Find a layout entry by its plain name.
+
+    Args:
+        root: the data folder.
+        folder: the folder in it that should hold the entry.
+        name: of the entry.
 
     Returns:
-        The entry, None when there is none or it leads out of the folder; and the faults of those left out.
+        The entry, None when there is none or it leads out of the data folder; and the faults of those left out.
     """
-    same = [path for path in root.iterdir() if path.name.lower() == name.lower()]
+    same = [path for path in folder.iterdir() if plain(path.name) == plain(name)]
     same.sort(key=lambda path: (path.name != name, path.name))
-    faults = [Fault(p.name, f"has the name of {same[0].name} but for its letters' case") for p in same[1:]]
-    if same and (reason := _stray(same[0], root.resolve())):
-        return None, [*faults, Fault(same[0].name, reason)]
+    reason = "has the name of {} but for letters' case, spaces or underscores"
+    faults = [Fault(relative(root, path), reason.format(same[0].name)) for path in same[1:]]
+    if same and (stray := _stray(same[0], root.resolve())):
+        return None, [*faults, Fault(relative(root, same[0]), stray)]
     return (same[0] if same else None), faults
+
+
+def find_file(root: Path, folder: Path, name: str) -> tuple[Path | None, list[Fault]]:
+    """Find a file as `find` does; None also when its size or kind forbids to read it."""
+    path, faults = find(root, folder, name)
+    if path is not None and (reason := _size(path)):
+        return None, [*faults, Fault(relative(root, path), reason)]
+    return path, faults
+
+
+def closed(root: Path, folder: Path) -> list[Fault]:
+    """The fault of a folder that cannot be listed; none when it can."""
+    reason = _stray(folder, root.resolve())
+    if reason is None and not folder.is_dir():
+        reason = "should be a folder"
+    elif reason is None and not os.access(folder, os.R_OK | os.X_OK):
+        reason = "cannot be read; make it readable"
+    return [Fault(relative(root, folder), reason)] if reason else []
+
+
+def list_entries(folder: Path) -> list[Path]:
+    """What a folder holds, by name, but for hidden files and the companions that nobody asked for."""
+    try:
+        paths = sorted(folder.iterdir(), key=lambda p: (p.stem.lower(), p.name))
+    except OSError:  # reported by the caller, for which the folder is then as good as empty
+        return []
+    return [p for p in paths if not p.name.startswith(".") and not p.name.lower().endswith(_COMPANIONS)]
 
 
 def list_images(root: Path, folder: Path) -> tuple[dict[str, Path], set[str], list[Fault]]:
@@ -53,10 +92,7 @@ def _list(root: Path, folder: Path, ending: str) -> tuple[dict[str, Path], set[s
     rejected: set[str] = set()
     faults: list[Fault] = []
     inside = root.resolve()
-    for path in sorted(_entries(folder), key=lambda p: (p.stem.lower(), p.name)):
-        name = path.name.lower()
-        if name.startswith(".") or name.endswith(_COMPANIONS):
-            continue
+    for path in list_entries(folder):
         key = path.stem.lower()
         reason = _unsupported(path, ending) or _stray(path, inside) or _size(path)
         key = key.removesuffix(ending)
@@ -68,13 +104,6 @@ def _list(root: Path, folder: Path, ending: str) -> tuple[dict[str, Path], set[s
         else:
             found[key] = path
     return found, rejected, faults
-
-
-def _entries(folder: Path) -> Iterable[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:  # reported by the caller, for which the folder is then as good as empty
-        return []
 
 
 def _unsupported(path: Path, ending: str) -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from mbdcnn.classes import SPLITS
 
-# The challenge's own word for each split.
-PARTS = dict(zip(SPLITS, ("Training", "Validation", "Test_v2"), strict=True))
+# Further training images that have a label only.
+EXTRA = "extra"
+# The challenge's own word for each split, and ours for the extra images.
+PARTS = dict(zip((*SPLITS, EXTRA), ("Training", "Validation", "Test_v2", "Extra"), strict=True))
 IMAGE_COLUMN, MELANOMA_COLUMN, KERATOSIS_COLUMN = COLUMNS = ("image_id", "melanoma", "seborrheic_keratosis")
 MASK_SUFFIX = "_segmentation"
 
@@ -16,19 +18,19 @@ LAYOUT = (
 )
 
 
-def images_folder(split: str) -> str:
-    """Name of the folder that holds a split's images."""
-    return f"ISIC-2017_{PARTS[split]}_Data"
+def images_folder(part: str) -> str:
+    """Name of the folder that holds a part's images."""
+    return f"ISIC-2017_{PARTS[part]}_Data"
 
 
-def masks_folder(split: str) -> str:
-    """Name of the folder that holds a split's lesion masks."""
-    return f"ISIC-2017_{PARTS[split]}_Part1_GroundTruth"
+def masks_folder(part: str) -> str:
+    """Name of the folder that holds a part's lesion masks."""
+    return f"ISIC-2017_{PARTS[part]}_Part1_GroundTruth"
 
 
-def labels_file(split: str) -> str:
-    """Name of the CSV that holds a split's image labels."""
-    return f"ISIC-2017_{PARTS[split]}_Part3_GroundTruth.csv"
+def labels_file(part: str) -> str:
+    """Name of the CSV that holds a part's image labels."""
+    return f"ISIC-2017_{PARTS[part]}_Part3_GroundTruth.csv"
 
 
 def mask_name(image_id: str) -> str:

@@ -88,3 +88,11 @@ def test_masks_of_any_depth() -> None:
     grey = Image.fromarray((truth * 255).astype(np.uint8))
     for mask in (grey, grey.convert("1"), grey.convert("RGB"), grey.convert("P")):
         np.testing.assert_array_equal(decode_mask(encoded(mask)), truth)
+
+
+def test_a_bitmap_that_pillow_misreads_is_refused() -> None:
+    """Eight bits a pixel but a palette of black and white alone: Pillow takes it for one bit a pixel."""
+    mask = Image.fromarray(np.pad(np.ones((8, 8), np.uint8), 4), "P")
+    mask.putpalette([0, 0, 0, 255, 255, 255])
+    with pytest.raises(ImageError, match="save it as PNG"):
+        decode_mask(encoded(mask, "BMP"))

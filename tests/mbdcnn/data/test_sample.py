@@ -6,13 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
 from PIL import Image
 
 from mbdcnn.classes import CLASSES
 from mbdcnn.data import isic2017
 from mbdcnn.data.index import index_folder
-from mbdcnn.data.sample import MARKER, draw, label_of, write_sample
+from mbdcnn.data.sample import MARKER, draw, label_of, write_ph2_sample, write_sample
 from mbdcnn.errors import UserError
 
 COUNTS = {"training": 6, "validation": 3, "test": 3}
@@ -66,6 +67,49 @@ def test_an_image_does_not_depend_on_the_counts(sample: Path, tmp_path: Path) ->
     write_sample(tmp_path / "few", {"training": 2}, SIZE)
     few, many = contents(tmp_path / "few"), contents(sample)
     assert {n: h for n, h in few.items() if not n.endswith(".csv")}.items() <= many.items()
+
+
+def test_extra_images_have_a_label_only_and_change_no_other(sample: Path, tmp_path: Path) -> None:
+    write_sample(tmp_path, COUNTS, SIZE, extra=4)
+    manifest = index_folder(tmp_path)
+    assert manifest.faults == ()
+    extra = [i for i in manifest.select("training", labels=True) if i.mask is None]
+    assert [i.image.split("/")[0] for i in extra] == ["ISIC-2017_Extra_Data"] * 4
+    assert Counter(i.label for i in extra[:3]) == dict.fromkeys(CLASSES, 1)
+    both = contents(tmp_path)
+    assert {n: h for n, h in both.items() if "Extra" not in n} == contents(sample)
+    write_sample(tmp_path, COUNTS, SIZE)
+    assert contents(tmp_path) == contents(sample)
+
+
+def test_ph2_sample_is_a_ph2_folder_without_faults(tmp_path: Path) -> None:
+    for images in (1, 2, 7):
+        folder = tmp_path / str(images)
+        write_ph2_sample(folder, images, size=SIZE)
+        manifest = index_folder(folder)
+        assert manifest.faults == ()
+        assert [i.image_id for i in manifest.select("test", masks=True, labels=True)] == [
+            f"IMD{number:03d}" for number in range(1, images + 1)
+        ]
+        classes = Counter(i.label for i in manifest.items)
+        assert abs(classes["nevus"] - classes["melanoma"]) <= 1
+    kinds = Counter(row[2:5].index("X") for row in rows_of(folder / "PH2Dataset" / "PH2_dataset.xlsx") if "X" in row)
+    assert set(kinds) == {0, 1, 2}
+    for item in manifest.items:
+        mask = np.asarray(Image.open(folder / str(item.mask)))
+        assert mask.dtype == bool
+        assert 0.02 < mask.mean() < 0.6
+    again = tmp_path / "again"
+    write_ph2_sample(again, 7, size=SIZE)
+    assert index_folder(again).fingerprint == manifest.fingerprint
+    with pytest.raises(UserError, match="PH2Dataset is there already"):
+        write_ph2_sample(again, 7, size=SIZE)
+    with pytest.raises(UserError, match="at least one"):
+        write_ph2_sample(tmp_path / "none", 0, size=SIZE)
+
+
+def rows_of(workbook: Path) -> list[tuple[object, ...]]:
+    return list(openpyxl.load_workbook(workbook).active.iter_rows(values_only=True))
 
 
 def test_seed_changes_every_picture() -> None:

@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 PYTHON ?= python3
 DEMO ?= demo
@@ -41,6 +41,16 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Every comparison in full, each filed as JSON; files that start with _ are shared parts, not comparisons.
+bench: $(READY)
+	mkdir -p benchmarks/results
+	for script in benchmarks/[!_]*.py; do
+	    name=$$(basename "$$script" .py)
+	    printf '\n$$ %s\n' "python $$script" >&2
+	    $(BIN)/python "$$script" --json > "benchmarks/results/$$name.json.part"
+	    mv "benchmarks/results/$$name.json.part" "benchmarks/results/$$name.json"
+	done
 
 clean:
 	rm -rf .venv $(DEMO) .mypy_cache .ruff_cache .pytest_cache *.egg-info

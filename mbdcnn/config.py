@@ -17,6 +17,7 @@ from mbdcnn.preprocessing import Preprocessing
 STAGES = ("coarse", "mask", "enhanced")
 SCHEDULES = ("constant", "poly")
 PRECISIONS = ("auto", "float32", "bfloat16")
+E_LAYER_PLACES = ("encoder", "aspp", "decoder", "none")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class NetworkConfig:
         output_stride: of the last feature maps; 16 keeps 14 x 14 maps at 224 x 224.
         decoder_channels: width of the DeepLabv3+ decoder.
         decoder_dropout: probability in the decoder's pyramid pooling.
+        mask_channel: mask-CN sees the coarse mask as its 4th input channel; without, it sees the image alone.
+        e_layer: where the activation map enters enhanced-SN: after the `encoder` (the paper's text), after `aspp`, the
+            decoder's pyramid pooling (the authors' code), or in the `decoder` alone, which then sees the map in place
+            of the encoder's deepest features (DecoupledNet's way, the paper's table VII); `none` leaves it out.
     """
 
     segmentation_encoder: str = "tf_efficientnet_lite0"
@@ -38,6 +43,8 @@ class NetworkConfig:
     output_stride: int = 16
     decoder_channels: int = 256
     decoder_dropout: float = 0.5
+    mask_channel: bool = True
+    e_layer: str = "encoder"
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,40 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
+class BootstrapConfig:
+    """What the networks hand to each other besides masks and maps.
+
+    Attributes:
+        coarse_start: enhanced-SN starts from coarse-SN's weights; otherwise from its encoder's pretrained ones.
+        coarse_folds: with N >= 2 the training images' coarse masks come from N networks, each trained without the
+            images that it segments; 1 lets coarse-SN segment the images that it was trained on.
+        rounds: how often mask-CN and enhanced-SN are trained; from the second on, the enhanced masks guide.
+        proxy_labels: training images without a mask get one from mask-CN's map of their class and join enhanced-SN's
+            training (MDC's way, the paper's table VII, there with `network.e_layer=none`).
+        start_run: run folder whose trained networks these ones start from; empty for pretrained encoders.
+    """
+
+    coarse_start: bool = True
+    coarse_folds: int = 1
+    rounds: int = 1
+    proxy_labels: bool = False
+    start_run: str = ""
+
+
+@dataclass(frozen=True)
+class SupervisionConfig:
+    """How many of the training images' labels are used; the seed draws which, and more always include fewer.
+
+    Attributes:
+        pixel_labels: images whose lesion mask is used; 0 for all.
+        image_labels: images whose class is used; 0 for all.
+    """
+
+    pixel_labels: int = 0
+    image_labels: int = 0
+
+
+@dataclass(frozen=True)
 class Config:
     """A run: three networks trained one after the other."""
 
@@ -108,6 +149,8 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
     coarse: StageConfig = field(default_factory=StageConfig)
     mask: StageConfig = field(default_factory=lambda: StageConfig(batch_size=32))
     enhanced: StageConfig = field(default_factory=StageConfig)
@@ -127,7 +170,7 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
     Raises:
         UserError: an unknown field (the near one is suggested), a value of the wrong type or out of range.
     """
-    known = list(_flat(config))
+    known = list(flatten(config))
     for assignment in assignments:
         name, equals, _ = assignment.partition("=")
         if not equals:
@@ -173,21 +216,21 @@ def load(path: Path) -> Config:
 
 def differences(a: Config, b: Config) -> list[str]:
     """Dotted names whose values differ."""
-    left, right = _flat(a), _flat(b)
+    left, right = flatten(a), flatten(b)
     return [name for name, value in left.items() if right[name] != value]
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
-
-
-def _flat(node: object, prefix: str = "") -> dict[str, object]:
+def flatten(node: object, prefix: str = "") -> dict[str, object]:
     """Dotted name -> value, for every leaf field."""
     flat: dict[str, object] = {}
     for f in fields(node):  # type: ignore[arg-type]
         value, name = getattr(node, f.name), f"{prefix}{f.name}"
-        flat |= _flat(value, f"{name}.") if is_dataclass(value) else {name: value}
+        flat |= flatten(value, f"{name}.") if is_dataclass(value) else {name: value}
     return flat
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def _check(config: Config) -> None:
@@ -204,6 +247,11 @@ def _check(config: Config) -> None:
         (all(s > 0 for s in config.preprocessing.std), "preprocessing.std is above 0"),
         (config.network.output_stride in (8, 16), "network.output_stride is 8 or 16"),
         (0 <= config.network.decoder_dropout < 1, "network.decoder_dropout is at least 0 and below 1"),
+        (config.network.e_layer in E_LAYER_PLACES, f"network.e_layer is one of {', '.join(E_LAYER_PLACES)}"),
+        (config.bootstrap.coarse_folds >= 1, "bootstrap.coarse_folds is at least 1"),
+        (config.bootstrap.rounds >= 1, "bootstrap.rounds is at least 1"),
+        (config.supervision.pixel_labels >= 0, "supervision.pixel_labels is at least 0"),
+        (config.supervision.image_labels >= 0, "supervision.image_labels is at least 0"),
         (config.loss.top_k >= 1, "loss.top_k is at least 1"),
         (config.loss.lambda_rank >= 0, "loss.lambda_rank is at least 0"),
         (config.network.decoder_channels >= 1, "network.decoder_channels is at least 1"),

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import replace
 
 from mbdcnn.config import AugmentationConfig, Config, NetworkConfig, StageConfig
 from mbdcnn.errors import UserError
 from mbdcnn.preprocessing import Preprocessing
+
+
+def paper() -> Config:
+    """The paper's networks and protocol (Xie et al. 2020, sections III and IV-B); wants a GPU."""
+    stage = StageConfig(epochs=500, patience=50, batch_size=16, learning_rate=1e-4)
+    return Config(
+        preset="paper",
+        # mean = std = 0.5 is how both encoders' ImageNet weights were trained
+        preprocessing=Preprocessing(image_size=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        network=NetworkConfig("xception65", "legacy_xception", weights="auto"),
+        augmentation=AugmentationConfig(),
+        coarse=stage,
+        # the classes drawn equally often stand for the paper's offline crops, of which rare classes got more
+        mask=replace(stage, batch_size=32, balanced=True),
+        enhanced=stage,
+    )
 
 
 def compact() -> Config:
@@ -37,7 +54,7 @@ def smoke() -> Config:
     )
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"compact": compact, "smoke": smoke}
+PRESETS: dict[str, Callable[[], Config]] = {"paper": paper, "compact": compact, "smoke": smoke}
 
 
 def preset(name: str) -> Config:

@@ -1,14 +1,17 @@
-"""Encoders from timm, and their ImageNet weights from a file or the hub, with every tensor accounted for."""
+"""The encoders' ImageNet weights from a file or the hub, with every tensor accounted for."""
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterable, Mapping
+import re
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import huggingface_hub
 import timm
 import torch
 from safetensors import SafetensorError
@@ -16,40 +19,33 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mbdcnn.errors import UserError
+from mbdcnn.networks.encoders import check_encoder
 
 Module = TypeVar("Module", bound=nn.Module)
 
 WEIGHTS_VARIABLE = "MBDCNN_WEIGHTS"
 _COUNTER = "num_batches_tracked"  # batch norm's own bookkeeping: many checkpoints lack it and nothing reads it
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_PATIENCE_S = 10  # for a server that does not answer
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """How a network's tensors got their first values."""
+    """How many of a network's tensors got their first values in which way, and the names of the parts that are new."""
 
     loaded: int
     adapted: int
     new: int
+    new_parts: tuple[str, ...] = ()
 
-    def and_new(self, *modules: nn.Module) -> LoadReport:
-        """The same with the tensors of further modules, which have no pretrained values."""
-        return replace(self, new=self.new + sum(len(_tensors(m)) for m in modules))
+    def and_new(self, **parts: nn.Module) -> LoadReport:
+        """The same with the tensors of further parts, which have no pretrained values."""
+        more = sum(len(tensors_of(part)) for part in parts.values())
+        return replace(self, new=self.new + more, new_parts=(*self.new_parts, *parts))
 
     def __str__(self) -> str:
-        return f"{self.loaded} tensors loaded, {self.adapted} adapted, {self.new} new"
-
-
-def check_encoder(name: str) -> None:
-    """Refuse a name that timm does not know.
-
-    Raises:
-        UserError: with the near names.
-    """
-    if timm.is_model(name):
-        return
-    near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)
-    raise UserError(f"timm has no encoder {name}; near ones are {', '.join(near) or 'none'}.")
+        names = f" ({', '.join(self.new_parts)})" if self.new_parts else ""
+        return f"{self.loaded} tensors loaded, {self.adapted} adapted, {self.new} new{names}"
 
 
 def find_weights(encoder: str, weights: str, beside: Iterable[Path] = ()) -> str:
@@ -57,28 +53,29 @@ def find_weights(encoder: str, weights: str, beside: Iterable[Path] = ()) -> str
 
     Args:
         encoder: timm name.
-        weights: `none`, `auto`, or a file.
-        beside: folders in which `auto` looks for a file whose name starts with the encoder's, after the folder
-            that the environment variable MBDCNN_WEIGHTS names.
+        weights: `none`, `auto`, a file, or a folder with a file of the encoder's name.
+        beside: folders in which `auto` looks for such a file, after the folder that the environment variable
+            MBDCNN_WEIGHTS names.
 
     Returns:
         `none`, `hub`, or the path of an existing file.
 
     Raises:
-        UserError: the file that is named does not exist.
+        UserError: what is named does not exist, or the folder has no file for the encoder.
     """
     if weights == "none":
         return "none"
-    if weights != "auto":
-        if not Path(weights).is_file():
-            raise UserError(f"network.weights: there is no file {weights}; name a weights file, auto or none.")
+    if weights == "auto":
+        named = [Path(os.environ[WEIGHTS_VARIABLE])] if WEIGHTS_VARIABLE in os.environ else []
+        return next((str(f) for folder in [*named, *beside] for f in _files_of(encoder, folder)), "hub")
+    path = Path(weights)
+    if path.is_file():
         return weights
-    folders = [Path(os.environ[WEIGHTS_VARIABLE])] if WEIGHTS_VARIABLE in os.environ else []
-    for folder in [*folders, *beside]:
-        for file in sorted(folder.glob(f"{encoder}*")) if folder.is_dir() else ():
-            if file.suffix in _SUFFIXES:
-                return str(file)
-    return "hub"
+    if not path.is_dir():
+        raise UserError(f"network.weights: there is no file or folder {weights}; name one, or set auto or none.")
+    for file in _files_of(encoder, path):
+        return str(file)
+    raise UserError(f"network.weights: {weights} has no file for {encoder}; put {encoder}.safetensors or .pth there.")
 
 
 def read_backbone(encoder: str, source: str) -> dict[str, Tensor] | None:
@@ -108,14 +105,14 @@ def read_backbone(encoder: str, source: str) -> dict[str, Tensor] | None:
     if missing:
         raise UserError(
             f"{source} does not fit {encoder}: {len(missing)} of {len(expected)} tensors are missing, the first are "
-            f"{', '.join(missing[:3])}; give the weights of timm's {encoder} or network.weights=none."
+            f"{', '.join(missing[:3])}; {_mend(encoder)}"
         )
     shapes = [k for k in expected if found[k].shape != expected[k]]
     if shapes:
         first = shapes[0]
         raise UserError(
             f"{source} does not fit {encoder}: {first} is {tuple(found[first].shape)} instead of "
-            f"{tuple(expected[first])}; give the weights of timm's {encoder} or network.weights=none."
+            f"{tuple(expected[first])}; {_mend(encoder)}"
         )
     return {k: found[k] for k in expected}
 
@@ -130,7 +127,7 @@ def load_backbone(module: nn.Module, state: Mapping[str, Tensor] | None) -> Load
     Raises:
         UserError: a tensor of the module is in no way in `state`.
     """
-    own = _tensors(module)
+    own = tensors_of(module)
     if state is None:
         _average_extra_channels(module)
         return LoadReport(0, 0, len(own))
@@ -139,13 +136,20 @@ def load_backbone(module: nn.Module, state: Mapping[str, Tensor] | None) -> Load
     for name, tensor in own.items():
         stock = by_name.get(name.replace(".", "_"))
         if stock is None:
-            raise UserError(f"the backbone's tensor {name} is not among the pretrained ones; use network.weights=none.")
+            raise UserError(f"The backbone's tensor {name} is not among the pretrained ones; use network.weights=none.")
         if stock.shape != tensor.shape and stock.ndim == 4 and tensor.shape[1] > stock.shape[1]:
             extra = stock.mean(1, keepdim=True).expand(-1, tensor.shape[1] - stock.shape[1], -1, -1)
             stock, adapted = torch.cat([stock, extra], 1), adapted + 1
+        if stock.shape != tensor.shape:
+            raise UserError(f"The backbone's tensor {name} has another pretrained shape; use network.weights=none.")
         filled[name] = stock
     module.load_state_dict(filled, strict=False)  # strict but for the counters: the loop above saw every tensor
     return LoadReport(len(own) - adapted, adapted, 0)
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Name -> tensor for all that a checkpoint of the module has to fill."""
+    return {k: v for k, v in module.state_dict(keep_vars=True).items() if not k.endswith(_COUNTER)}
 
 
 def place(module: Module, device: torch.device | str) -> Module:
@@ -163,23 +167,68 @@ def _average_extra_channels(module: nn.Module) -> None:
             return
 
 
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {k: v for k, v in module.state_dict(keep_vars=True).items() if not k.endswith(_COUNTER)}
-
-
 def _without_classifier(model: nn.Module) -> dict[str, Tensor]:
     classifier = {id(t) for t in model.get_classifier().state_dict(keep_vars=True).values()}  # type: ignore[operator]
-    return {k: v for k, v in _tensors(model).items() if id(v) not in classifier}
+    return {k: v for k, v in tensors_of(model).items() if id(v) not in classifier}
+
+
+def _files_of(encoder: str, folder: Path) -> list[Path]:
+    """The folder's weights files for an encoder: for resnet50 neither `resnet50d.pth` nor `resnet50_gn.pth`."""
+    others = [name for name in timm.list_models(f"{encoder}_*") if name != encoder]
+
+    def begins_with(name: str, file: Path) -> bool:
+        return re.match(re.escape(name) + "(?![A-Za-z0-9])", file.name) is not None
+
+    files = sorted(f for f in folder.glob(f"{encoder}*") if f.suffix in _SUFFIXES) if folder.is_dir() else []
+    return [f for f in files if begins_with(encoder, f) and not any(begins_with(name, f) for name in others)]
+
+
+def _mend(encoder: str) -> str:
+    return (
+        f"give the weights of timm's {encoder}, a folder with a file named after each encoder, or network.weights=none."
+    )
 
 
 def _download(encoder: str) -> nn.Module:
+    pretrained = timm.get_pretrained_cfg(encoder)
+    if pretrained is None or not pretrained.has_weights:
+        raise UserError(f"timm has no pretrained weights of {encoder}; give a file, or set network.weights=none.")
+    origin = f"https://huggingface.co/{pretrained.hf_hub_id}" if pretrained.hf_hub_id else pretrained.url
     try:
-        return timm.create_model(encoder, pretrained=True)
+        with _without_long_waits():
+            return timm.create_model(encoder, pretrained=True)
     except Exception as error:  # the hub's client raises its own, urllib's, requests' and RuntimeErrors
         raise UserError(
-            f"The ImageNet weights of {encoder} could not be downloaded ({type(error).__name__}); put them as "
-            f"{encoder}.safetensors or .pth into a folder, name it in {WEIGHTS_VARIABLE}, or set network.weights."
+            f"The ImageNet weights of {encoder} could not be downloaded from {origin} ({type(error).__name__}); put "
+            f"them as {encoder}.safetensors or .pth into a folder `weights` in or beside the data folder or into the "
+            f"one that {WEIGHTS_VARIABLE} names, or set network.weights to the file, to its folder, or to none."
         ) from None
+
+
+@contextmanager
+def _without_long_waits() -> Iterator[None]:
+    """Let a download fail within seconds where there is no network.
+
+    The hub's client asks five times, for most of a minute, before it looks into its cache; and urllib waits for ever.
+    """
+    constants, timeout = huggingface_hub.constants, socket.getdefaulttimeout()
+    offline = constants.HF_HUB_OFFLINE
+    socket.setdefaulttimeout(_PATIENCE_S)
+    try:
+        if not offline:
+            constants.HF_HUB_OFFLINE = not _answers(constants.ENDPOINT)
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+        socket.setdefaulttimeout(timeout)
+
+
+def _answers(url: str) -> bool:
+    try:
+        huggingface_hub.get_session().head(url, timeout=_PATIENCE_S)
+    except Exception:  # of whichever client the hub's package uses
+        return False
+    return True
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ class Guidance(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Everything that the networks say of a batch.
+    """Everything that the networks say of a batch; what a network that is not there would say is None.
 
     Attributes:
         coarse_probability: `(B, 1, S, S)` in [0, 1].
@@ -35,12 +36,12 @@ class Prediction(NamedTuple):
         lesion_probability: `(B, 1, S, S)` in [0, 1], from enhanced-SN.
     """
 
-    coarse_probability: Tensor
-    coarse_mask: Tensor
-    logits: Tensor
-    probabilities: Tensor
-    cam: Tensor
-    lesion_probability: Tensor
+    coarse_probability: Tensor | None = None
+    coarse_mask: Tensor | None = None
+    logits: Tensor | None = None
+    probabilities: Tensor | None = None
+    cam: Tensor | None = None
+    lesion_probability: Tensor | None = None
 
 
 def binarise(probability: Tensor) -> Tensor:
@@ -57,13 +58,13 @@ def guiding_mask(probability: Tensor) -> Tensor:
     return ((probability - MASK_THRESHOLD) / (2 * _RAMP) + 0.5).clamp(0, 1)
 
 
-def guide(mask_cn: MaskCN, images: Tensor, mask: Tensor) -> Guidance:
+def guide(mask_cn: MaskCN, images: Tensor, mask: Tensor | None) -> Guidance:
     """Classify a batch and map the predicted class's evidence.
 
     Args:
         mask_cn: the classifier.
         images: `(B, 3, S, S)` normalised.
-        mask: `(B, 1, S, S)` in [0, 1], from coarse-SN.
+        mask: `(B, 1, S, S)` in [0, 1], from coarse-SN; None for a classifier that sees the image alone.
 
     Returns:
         Logits `(B, 3)`, probabilities `(B, 3)` and the map `(B, 1, h, w)` in [0, 1].
@@ -74,17 +75,44 @@ def guide(mask_cn: MaskCN, images: Tensor, mask: Tensor) -> Guidance:
 
 
 class MutualBootstrap(nn.Module):
-    """Coarse-SN -> mask -> mask-CN -> activation map -> enhanced-SN (Xie et al. 2020, figure 2)."""
+    """Coarse-SN -> mask -> mask-CN -> activation map -> enhanced-SN (Xie et al. 2020, figure 2).
 
-    def __init__(self, coarse_sn: CoarseSN, mask_cn: MaskCN, enhanced_sn: EnhancedSN) -> None:
+    Args:
+        coarse_sn: None where mask-CN sees the image alone.
+        mask_cn: None to segment coarsely and no more.
+        enhanced_sn: None to classify and no more.
+        further_rounds: (mask-CN, enhanced-SN) pairs that go on from the enhanced mask of the pair before.
+    """
+
+    coarse_sn: CoarseSN | None
+    mask_cn: MaskCN | None
+    enhanced_sn: EnhancedSN | None
+
+    def __init__(
+        self,
+        coarse_sn: CoarseSN | None,
+        mask_cn: MaskCN | None = None,
+        enhanced_sn: EnhancedSN | None = None,
+        further_rounds: Sequence[tuple[MaskCN, EnhancedSN]] = (),
+    ) -> None:
         super().__init__()
         self.coarse_sn = coarse_sn
         self.mask_cn = mask_cn
         self.enhanced_sn = enhanced_sn
+        self.further_rounds = nn.ModuleList(nn.ModuleList(pair) for pair in further_rounds)
 
     def forward(self, images: Tensor) -> Prediction:
         """Run the whole chain on normalised images `(B, 3, S, S)`."""
-        coarse_probability = self.coarse_sn(images)
-        guidance = guide(self.mask_cn, images, guiding_mask(coarse_probability))
-        lesion_probability = self.enhanced_sn(images, guidance.cam)
-        return Prediction(coarse_probability, binarise(coarse_probability), *guidance, lesion_probability)
+        prediction, guiding = Prediction(), None
+        if self.coarse_sn is not None:
+            coarse = self.coarse_sn(images)
+            prediction = prediction._replace(coarse_probability=coarse, coarse_mask=binarise(coarse))
+            guiding = guiding_mask(coarse)
+        for mask_cn, enhanced_sn in [(self.mask_cn, self.enhanced_sn), *self.further_rounds]:
+            if mask_cn is not None:
+                prediction = prediction._replace(**guide(mask_cn, images, guiding)._asdict())
+            if enhanced_sn is not None:
+                lesion = enhanced_sn(images, prediction.cam)
+                prediction = prediction._replace(lesion_probability=lesion)
+                guiding = guiding_mask(lesion)
+        return prediction

@@ -45,7 +45,7 @@ def _answer(document: object, as_json: bool, text: str) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mbdcnn")
 def cli() -> None:
-    """MB-DCNN for dermoscopy: index data, train, evaluate, export, serve, predict."""
+    """MB-DCNN for dermoscopy: index data, train, evaluate, repeat the paper's experiments, export, serve, predict."""
 
 
 @cli.group()
@@ -58,16 +58,17 @@ def data() -> None:
 @click.option("--training", default=240, show_default=True, help="Images of the training split.")
 @click.option("--validation", default=60, show_default=True, help="Images of the validation split.")
 @click.option("--test", default=60, show_default=True, help="Images of the test split.")
+@click.option("--extra", default=0, show_default=True, help="Further training images with a label and no mask.")
 @click.option("--seed", default=2017, show_default=True, help="Same seed, same pictures.")
 @_json_option
-def data_sample(folder: Path, training: int, validation: int, test: int, seed: int, as_json: bool) -> None:
+def data_sample(folder: Path, training: int, validation: int, test: int, extra: int, seed: int, as_json: bool) -> None:
     """Draw a synthetic dermoscopy set in the ISIC-2017 layout."""
     from mbdcnn.data.sample import write_sample
 
     counts = {"training": training, "validation": validation, "test": test}
-    write_sample(folder, counts, seed=seed, progress=sys.stderr.isatty())
-    text = f"{sum(counts.values())} images in {folder}; look at them, then: mbdcnn data index {folder}"
-    _answer({"folder": str(folder), "seed": seed, "images": counts}, as_json, text)
+    write_sample(folder, counts, seed=seed, progress=sys.stderr.isatty(), extra=extra)
+    text = f"{sum(counts.values()) + extra} images in {folder}; look at them, then: mbdcnn data index {folder}"
+    _answer({"folder": str(folder), "seed": seed, "images": counts, "extra": extra}, as_json, text)
 
 
 @data.command("index")
@@ -75,7 +76,7 @@ def data_sample(folder: Path, training: int, validation: int, test: int, seed: i
 @click.option("--out", type=_FOLDER, help="The manifest's file.  [default: FOLDER/manifest.json]")
 @_json_option
 def data_index(folder: Path, out: Path | None, as_json: bool) -> None:
-    """Read and check a folder in the ISIC-2017 layout; write its manifest."""
+    """Read and check a folder in the ISIC-2017 or PH2 layout; write its manifest."""
     from mbdcnn.data.index import index_folder, summarise
 
     manifest = index_folder(folder, progress=sys.stderr.isatty())
@@ -119,8 +120,9 @@ def train(
     from mbdcnn.config import STAGES, override
     from mbdcnn.data.index import index_folder
     from mbdcnn.presets import preset
+    from train.plan import plan_run
     from train.processes import run_processes, world_size
-    from train.stages import plan_run, train_stages
+    from train.stages import train_stages
 
     begun = runs.begun_with(run) if run and not preset_name else None
     world = world_size(nproc)
@@ -136,12 +138,19 @@ def train(
 
 
 @cli.command()
-@click.option("--run", type=_FOLDER, required=True, help="Run folder with all three stages.")
-@click.option("--data", "data_folder", type=_FOLDER, required=True, help="Folder in the ISIC-2017 layout.")
+@click.option("--run", type=_FOLDER, required=True, help="Run folder; the networks that are trained are scored.")
+@click.option("--data", "data_folder", type=_FOLDER, required=True, help="Folder in the ISIC-2017 or PH2 layout.")
 @click.option("--split", type=click.Choice(SPLITS), default="validation", show_default=True)
-@click.option("--out", type=_FOLDER, help="Folder of the results.  [default: RUN/evaluation/SPLIT]")
+@click.option(
+    "--protocol",
+    type=click.Choice(["single", "authors"]),
+    default="single",
+    show_default=True,
+    help="One view of an image, or the authors' 18 views and 9 crops: 63 network passes instead of 3.",
+)
+@click.option("--out", type=_FOLDER, help="Folder of the results.  [default: RUN/evaluation/SPLIT, or SPLIT-authors]")
 @_json_option
-def evaluate(run: Path, data_folder: Path, split: str, out: Path | None, as_json: bool) -> None:
+def evaluate(run: Path, data_folder: Path, split: str, protocol: str, out: Path | None, as_json: bool) -> None:
     """Score a run on a split: JSON, a CSV line per image, a page of pictures."""
     import torch
 
@@ -151,10 +160,10 @@ def evaluate(run: Path, data_folder: Path, split: str, out: Path | None, as_json
     from mbdcnn.networks import place
     from train.evaluate import evaluate as score
 
-    networks, config = runs.load_networks(run)
+    networks, config = runs.load_finished(run)
     networks = place(networks, "cuda" if torch.cuda.is_available() else "cpu")
     manifest = index_folder(data_folder, progress=sys.stderr.isatty())
-    out = out or run / "evaluation" / split
+    out = out or run / "evaluation" / (split if protocol == "single" else f"{split}-{protocol}")
     out.mkdir(parents=True, exist_ok=True)
     logs = [run / stage / runs.LOG for stage in STAGES]
     result = score(
@@ -166,8 +175,57 @@ def evaluate(run: Path, data_folder: Path, split: str, out: Path | None, as_json
         progress=sys.stderr.isatty(),
         title=f"{run.resolve().name} on {manifest.root.resolve().name}, {split}",
         logs=logs,
+        protocol=protocol,
     )
     _answer(result, as_json, f"{_scores(result)}; report in {out / 'report.html'}")
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--data", "data_folder", type=_FOLDER, required=True, help="ISIC-2017, or a folder in its layout.")
+@click.option("--ph2", type=_FOLDER, help="PH2, for table2 and table3.")
+@click.option("--preset", "preset_name", default="compact", show_default=True, help="Starting point of the settings.")
+@click.option("--budget", default=1.0, show_default=True, help="Share of the preset's epochs.")
+@click.option("--seeds", default=1, show_default=True, help="Repetitions, for means and deviations.")
+@click.option("--protocol", type=click.Choice(["single", "authors"]), default="single", show_default=True)
+@click.option("--out", type=_FOLDER, default=Path("runs", "reproduce"), show_default=True, help="For all results.")
+@click.option(
+    "--nproc", default="auto", show_default=True, help="Processes: a number, or auto (one per GPU, else one)."
+)
+@_json_option
+def reproduce(
+    name: str,
+    settings: tuple[str, ...],
+    data_folder: Path,
+    ph2: Path | None,
+    preset_name: str,
+    budget: float,
+    seeds: int,
+    protocol: str,
+    out: Path,
+    nproc: str,
+    as_json: bool,
+) -> None:
+    """Repeat a table or figure of the paper: table1 to table7, fig5 to fig9.
+
+    What one experiment has trained is not trained again by another. A second call goes on where the first one stopped.
+    """
+    from mbdcnn.config import override
+    from mbdcnn.data.index import index_folder
+    from mbdcnn.presets import preset
+    from train.processes import count_processes
+    from train.reproduce.catalog import find
+    from train.reproduce.runner import Scale
+    from train.reproduce.runner import reproduce as run_experiment
+
+    experiment = find(name)
+    config = override(preset(preset_name), settings)
+    scale = Scale(budget, seeds, protocol, count_processes(nproc))
+    manifest = index_folder(data_folder, progress=sys.stderr.isatty())
+    other = index_folder(ph2, progress=sys.stderr.isatty()) if ph2 else None
+    document = run_experiment(experiment, config, manifest, other, out, scale, settings)
+    _answer(document, as_json, "\n".join([*document["findings"], f"{out / name}.md"]))
 
 
 @cli.command()
@@ -241,6 +299,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        went_on = "; the same command goes on after the last whole epoch" if "train" in sys.argv[1:2] else ""
+        resumable = sys.argv[1:2] in (["train"], ["reproduce"])
+        went_on = "; the same command goes on after the last whole epoch" if resumable else ""
         click.echo(f"mbdcnn: stopped{went_on}.", err=True)
         sys.exit(130)

@@ -17,6 +17,7 @@ from mbdcnn import config as configuration
 from mbdcnn.config import STAGES, Config
 from mbdcnn.errors import UserError
 from mbdcnn.files import replacing
+from mbdcnn.lineage import needs
 from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN, MutualBootstrap
 
 WEIGHTS = "weights.safetensors"
@@ -98,13 +99,47 @@ def load_stage(run: Path, stage: str) -> nn.Module:
 
 
 def load_networks(run: Path) -> tuple[MutualBootstrap, Config]:
-    """All three trained networks of a run, in evaluation mode, and the settings of the last stage.
+    """All trained networks of a run, in evaluation mode, and the settings of the last stage.
 
     Raises:
         UserError: a stage is missing or its files do not fit together.
     """
-    networks = [load_stage(run, stage) for stage in STAGES]
-    return MutualBootstrap(*networks).eval(), configuration.load(run / STAGES[-1] / CONFIG)  # type: ignore[arg-type]
+    for stage in STAGES:
+        require_stage(run, stage)
+    return load_finished(run)
+
+
+def load_finished(run: Path, rounds: int = 99) -> tuple[MutualBootstrap, Config]:
+    """The networks of the stages that a run has finished, in evaluation mode, and the settings of the last one.
+
+    Args:
+        run: run folder.
+        rounds: of the bootstrapping to load at most.
+
+    Raises:
+        UserError: no stage is finished, one of those that a finished one learnt from is missing, or files do not fit
+            together.
+    """
+    finished = [stage for stage in STAGES if is_finished(run, stage)]
+    if not finished:
+        require_stage(run, STAGES[0])
+    config = configuration.load(run / finished[-1] / CONFIG)
+    for stage in needs(config, finished[-1]):
+        require_stage(run, stage)
+    coarse_sn, mask_cn, enhanced_sn = (_stage_if(stage in finished, run, stage) for stage in STAGES)
+    further: list[Any] = []
+    while len(further) + 2 <= rounds and is_finished(folder := round_folder(run, len(further) + 2), STAGES[-1]):
+        further.append([load_stage(folder, stage) for stage in STAGES[1:]])
+    return MutualBootstrap(coarse_sn, mask_cn, enhanced_sn, further).eval(), config
+
+
+def _stage_if(wanted: bool, run: Path, stage: str) -> Any:
+    return load_stage(run, stage) if wanted else None
+
+
+def round_folder(run: Path, number: int) -> Path:
+    """Where a bootstrapping round keeps its stages: the first in the run folder itself."""
+    return run if number == 1 else run / f"round-{number}"
 
 
 def provenance(run: Path) -> dict[str, Any]:

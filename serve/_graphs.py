@@ -27,6 +27,7 @@ OPSET = 18
 class _CoarseSN(nn.Module):
     def __init__(self, networks: MutualBootstrap) -> None:
         super().__init__()
+        assert networks.coarse_sn is not None
         self.network = networks.coarse_sn
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,6 +38,7 @@ class _CoarseSN(nn.Module):
 class _MaskCN(nn.Module):
     def __init__(self, networks: MutualBootstrap) -> None:
         super().__init__()
+        assert networks.mask_cn is not None
         self.network = networks.mask_cn
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,6 +49,7 @@ class _MaskCN(nn.Module):
 class _Cam(nn.Module):
     def __init__(self, networks: MutualBootstrap) -> None:
         super().__init__()
+        assert networks.mask_cn is not None
         self.register_buffer("weight", networks.mask_cn.classifier.weight.detach().clone())
 
     def forward(self, features: Tensor, logits: Tensor) -> Tensor:
@@ -56,6 +59,7 @@ class _Cam(nn.Module):
 class _EnhancedSN(nn.Module):
     def __init__(self, networks: MutualBootstrap) -> None:
         super().__init__()
+        assert networks.enhanced_sn is not None
         self.network = networks.enhanced_sn
 
     def forward(self, image: Tensor, cam: Tensor) -> Tensor:

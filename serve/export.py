@@ -49,6 +49,11 @@ def export(run: Path, out: Path, progress: bool = False, *, instances: int | Non
     out = out.absolute()
     _check_replaceable(out)
     networks, config = runs.load_networks(run)
+    if not config.network.mask_channel or config.network.e_layer == "none" or networks.further_rounds:
+        raise UserError(
+            f"{run} is an experiment that the ensemble cannot serve: it needs network.mask_channel=true, a "
+            "network.e_layer other than none, and bootstrap.rounds=1; train such a run."
+        )
     return export_networks(
         networks.cpu().eval(), config.preprocessing, out, runs.provenance(run), progress, instances=instances
     )

@@ -1,11 +1,12 @@
-"""The three stages of a run, in order; each reads what the one before it published."""
+"""The stages of a run, in order; each reads what those before it published."""
 
 from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,141 +16,59 @@ import torch
 from mbdcnn import config as configuration
 from mbdcnn import runs
 from mbdcnn.config import STAGES, Config
-from mbdcnn.data.manifest import Item, Manifest
-from mbdcnn.errors import UserError
+from mbdcnn.data.derive import out_of_fold
+from mbdcnn.data.manifest import Item
 from mbdcnn.losses import HybridLoss
-from mbdcnn.networks import CoarseSN, EnhancedSN, LoadReport, MaskCN, find_weights, read_backbone
+from mbdcnn.networks import CoarseSN, EnhancedSN, LoadReport, MaskCN, place
 from train.engine import Progress, Task, fit, use_bfloat16
-from train.guidance import coarse_mask_file, write_coarse_masks
+from train.guidance import Segment, guiding_folder, mask_file, write_masks
 from train.pipeline import Loader, Sample
+from train.plan import Plan
 from train.processes import Process, threads_each
+from train.proxies import proxy_masks
 from train.sampling import EvaluationOrder, TrainingOrder
 from train.tasks import CoarseTask, EnhancedTask, MaskTask
 
 PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "scikit-learn")
-_SHARED = ("network.", "preprocessing.")
-_PLANES = {"coarse": ("truth",), "mask": ("coarse_mask",), "enhanced": ("truth", "coarse_mask")}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run that has been checked: what is trained, on what, where it goes.
-
-    Attributes:
-        run: run folder.
-        config: settings.
-        manifest: data set.
-        weights: encoder -> what `find_weights` returned.
-    """
-
-    run: Path
-    config: Config
-    manifest: Manifest
-    weights: dict[str, str]
-
-    def items(self, split: str, stage: str) -> tuple[Item, ...]:
-        """The images that a stage can use: those with a mask, or for mask-CN those with a label."""
-        return self.manifest.select(split, masks=stage != "mask", labels=stage == "mask")
-
-    def pretrained(self, encoder: str) -> dict[str, torch.Tensor] | None:
-        """The encoder's ImageNet weights, None to start from random ones."""
-        return read_backbone(encoder, self.weights[encoder])
-
-
-def plan_run(run: Path, stages: Sequence[str], config: Config, manifest: Manifest, world: int = 1) -> Plan:
-    """Check, before any process starts, all that would go wrong later.
-
-    Weights `auto` are also looked for in a folder `weights` in or beside the data folder.
-
-    Raises:
-        UserError: a stage of the run folder was made with other settings or data, the data set lacks what a stage
-            needs, a batch cannot be shared by `world` processes, or a weights file is missing or does not fit.
-    """
-    network = config.network
-    encoders = sorted({network.segmentation_encoder, network.classification_encoder})
-    beside = [manifest.root / "weights", manifest.root.resolve().parent / "weights"]
-    plan = Plan(run, config, manifest, {e: find_weights(e, network.weights, beside) for e in encoders})
-    unfinished = [stage for stage in stages if not runs.is_finished(run, stage)]
-    for stage in STAGES:
-        _check_settings(run, stage, config, trained=stage in stages)
-    for stage in unfinished:
-        _check_data(plan, stage, world)
-    if unfinished and (run / runs.MANIFEST).is_file():
-        begun_with = Manifest.load(run / runs.MANIFEST)
-        if begun_with.fingerprint != manifest.fingerprint:
-            raise UserError(
-                f"{manifest.root} is not the data that {run} began with (see {run / runs.MANIFEST}); "
-                "use another --run, or the same data to go on."
-            )
-    if {"coarse", "mask"} & set(unfinished):
-        for encoder, source in plan.weights.items():
-            if source != "hub":
-                read_backbone(encoder, source)
-    before = STAGES.index(stages[0])
-    for stage in STAGES[:before] if unfinished else ():
-        runs.require_stage(run, stage)
-    return plan
 
 
 def train_stages(process: Process, plan: Plan, stages: Sequence[str]) -> None:
     """Train stages in the order given; one that is finished is left as it is.
 
+    Further bootstrapping rounds follow where the settings ask for them and enhanced-SN is among the stages.
+
     Raises:
         UserError: the loss is not finite, or a checkpoint is damaged.
     """
     for stage in stages:
-        if not runs.is_finished(plan.run, stage):
-            _train(process, plan, stage)
-        elif process.is_first:
-            print(f"{stage:<9}is finished in {plan.run / stage}", file=sys.stderr)
+        _train_unless_finished(process, plan, stage)
+    if STAGES[-1] in stages:
+        for number in range(2, plan.config.bootstrap.rounds + 1):
+            for stage in STAGES[1:]:
+                _train_unless_finished(process, replace(plan, round=number), stage)
 
 
-def _check_settings(run: Path, stage: str, config: Config, trained: bool) -> None:
-    """A stage that goes on must do so with all its settings; one that others build on shares networks and input."""
-    started = run / stage / runs.CONFIG
-    if not started.is_file():
-        return
-    others = set(STAGES) - {stage}
-    changed = [
-        name
-        for name in configuration.differences(configuration.load(started), config)
-        if (name.split(".")[0] not in others if trained else name.startswith(_SHARED) and name != "network.weights")
-    ]
-    if changed:
-        raise UserError(
-            f"{run} has a stage {stage} with other settings ({', '.join(changed)}, see {started}); "
-            "use another --run, or the same settings to go on."
-        )
-
-
-def _check_data(plan: Plan, stage: str, world: int) -> None:
-    needed = "label" if stage == "mask" else "mask"
-    counts = {split: len(plan.items(split, stage)) for split in ("training", "validation")}
-    for split, count in counts.items():
-        if count == 0:
-            raise UserError(f"{plan.manifest.root} has no {split} image with a {needed}; stage {stage} needs some.")
-    batch = plan.config.stage(stage).batch_size
-    if counts["training"] < batch:
-        raise UserError(
-            f"{plan.manifest.root} has {counts['training']} training images with a {needed}, fewer than "
-            f"{stage}.batch_size = {batch}; lower it."
-        )
-    if batch % world:
-        raise UserError(f"{stage}.batch_size = {batch} cannot be shared by {world} processes; make it a multiple.")
+def _train_unless_finished(process: Process, plan: Plan, stage: str) -> None:
+    folder = plan.folder(stage)
+    if not runs.is_finished(folder.parent, stage):
+        _train(process, plan, stage)
+    elif process.is_first:
+        print(f"{stage:<9}is finished in {folder}", file=sys.stderr)
 
 
 def _train(process: Process, plan: Plan, stage: str) -> None:
-    folder, config = plan.run / stage, plan.config
-    if stage != "coarse":
-        guided = [*plan.items("training", stage), *plan.items("validation", stage)]
-        write_coarse_masks(plan.run, plan.manifest, guided, config, process)
+    folder, config = plan.folder(stage), plan.config
+    if plan.is_guided(stage):
+        _write_guiding_masks(process, plan, stage)
+    if stage == "enhanced" and plan.proxied():
+        _write_proxies(process, plan)
     if process.is_first:
         (folder / runs.CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         configuration.save(config, folder / runs.CONFIG)
         plan.manifest.save(plan.run / runs.MANIFEST)
     process.barrier()
 
-    # after the coarse masks: making them, or finding them made, must not shift the start
+    # after the masks: making them, or finding them made, must not shift the start
     torch.manual_seed(config.seed)
     task, report = {"coarse": _coarse, "mask": _mask, "enhanced": _enhanced}[stage](process, plan)
     if process.is_first:
@@ -162,25 +81,94 @@ def _train(process: Process, plan: Plan, stage: str) -> None:
     process.barrier()
 
 
+def _write_guiding_masks(process: Process, plan: Plan, stage: str) -> None:
+    """Segment the images that a guided stage trains on, with networks that it is fair to ask.
+
+    With folds, each training image that coarse-SN could have learnt from is segmented by a network that did not.
+    """
+    items = [*plan.items("training", stage), *plan.items("validation", stage)]
+    folder, folds = plan.guiding_folder, plan.config.bootstrap.coarse_folds
+    if plan.round == 1 and folds > 1:
+        for number, (held_out, manifest) in enumerate(out_of_fold(plan.manifest, folds, plan.config.seed), 1):
+            run = guiding_folder(plan.run, plan.config, 1) / f"fold-{number}"
+            fold = replace(plan, run=run, manifest=manifest)
+            _train_unless_finished(process, fold, "coarse")
+            ids = {item.sha256 for item in held_out}
+            chosen = [item for item in items if item.split == "training" and item.sha256 in ids]
+            _write(process, plan, folder, chosen, partial(_segmenter, process, fold), ())
+    _write(process, plan, folder, items, partial(_segmenter, process, plan), ())
+
+
+def _write_proxies(process: Process, plan: Plan) -> None:
+    planes = plan.planes("mask")
+    _write(process, plan, plan.proxy_folder, plan.proxied(), partial(_proxy_maker, process, plan), planes)
+
+
+def _write(
+    process: Process,
+    plan: Plan,
+    folder: Path,
+    items: Sequence[Item],
+    load: Callable[[], Segment],
+    planes: Sequence[str],
+) -> None:
+    write_masks(folder, items, load, lambda item: _sample(plan, item, planes), planes, plan.config, process)
+
+
+def _segmenter(process: Process, plan: Plan) -> Segment:
+    """What guides a round: coarse-SN in the first, then the whole chain of the rounds before."""
+    if plan.round == 1:
+        coarse_sn = place(runs.load_stage(plan.run, "coarse"), process.device)
+        return lambda batch: coarse_sn(batch.images)
+    chain = place(runs.load_finished(plan.run, plan.round - 1)[0], process.device)
+    return lambda batch: chain(batch.images).lesion_probability
+
+
+def _proxy_maker(process: Process, plan: Plan) -> Segment:
+    return partial(proxy_masks, place(_mask_cn(plan), process.device))
+
+
+def _mask_cn(plan: Plan) -> MaskCN:
+    network = runs.load_stage(plan.folder("mask").parent, "mask")
+    assert isinstance(network, MaskCN)
+    return network
+
+
 def _coarse(process: Process, plan: Plan) -> tuple[Task, LoadReport]:
     network = CoarseSN(plan.config.network)
-    report = network.load_pretrained(plan.pretrained(plan.config.network.segmentation_encoder))
+    report = _start(network, "coarse", plan)
     return CoarseTask(network, *_loaders(process, plan, "coarse"), process, _loss(plan.config)), report
 
 
 def _mask(process: Process, plan: Plan) -> tuple[Task, LoadReport]:
     network = MaskCN(plan.config.network)
-    report = network.load_pretrained(plan.pretrained(plan.config.network.classification_encoder))
+    report = _start(network, "mask", plan)
     return MaskTask(network, *_loaders(process, plan, "mask"), process), report
 
 
 def _enhanced(process: Process, plan: Plan) -> tuple[Task, LoadReport]:
-    coarse_sn, mask_cn = runs.load_stage(plan.run, "coarse"), runs.load_stage(plan.run, "mask")
-    assert isinstance(coarse_sn, CoarseSN)
-    assert isinstance(mask_cn, MaskCN)
     network = EnhancedSN(plan.config.network)
-    report = network.start_from(coarse_sn)
+    if plan.round == 1 and plan.config.bootstrap.coarse_start and not plan.config.bootstrap.start_run:
+        coarse_sn = runs.load_stage(plan.run, "coarse")
+        assert isinstance(coarse_sn, CoarseSN)
+        report = network.start_from(coarse_sn)
+    else:
+        report = _start(network, "enhanced", plan)
+    mask_cn = _mask_cn(plan) if plan.config.network.e_layer != "none" else None
     return EnhancedTask(network, *_loaders(process, plan, "enhanced"), process, _loss(plan.config), mask_cn), report
+
+
+def _start(network: CoarseSN | MaskCN, stage: str, plan: Plan) -> LoadReport:
+    """Give a network its first weights: the round before's, those of the run to start from, or the pretrained ones."""
+    if plan.round > 1:
+        before = runs.round_folder(plan.run, plan.round - 1)
+    elif plan.config.bootstrap.start_run:
+        before = Path(plan.config.bootstrap.start_run)
+    else:
+        encoders = plan.config.network.segmentation_encoder, plan.config.network.classification_encoder
+        return network.load_pretrained(plan.pretrained(encoders[stage == "mask"]))
+    runs.load_weights(network, before / stage / runs.WEIGHTS)
+    return LoadReport(len(network.state_dict()), 0, 0)
 
 
 def _loss(config: Config) -> HybridLoss:
@@ -191,17 +179,18 @@ def _loaders(process: Process, plan: Plan, stage: str) -> tuple[Loader, Loader]:
     """Training and validation batches with the masks that the stage needs."""
     config, settings = plan.config, plan.config.stage(stage)
     training, validation = plan.items("training", stage), plan.items("validation", stage)
-    place = (process.rank, process.world)
+    rank_of = (process.rank, process.world)
     labels = [i.class_index for i in training] if settings.balanced else None
     share = settings.batch_size // process.world
+    order = TrainingOrder(len(training), settings.batch_size, config.seed, *rank_of, labels)
     orders = (
-        (training, TrainingOrder(len(training), settings.batch_size, config.seed, *place, labels), config.augmentation),
-        (validation, EvaluationOrder(len(validation), share, *place), None),
+        (training, order, config.augmentation),
+        (validation, EvaluationOrder(len(validation), share, *rank_of), None),
     )
     first, second = (
         Loader(
-            [_sample(plan, item, _PLANES[stage]) for item in items],
-            _PLANES[stage],
+            [_sample(plan, item, plan.planes(stage)) for item in items],
+            plan.planes(stage),
             order,
             config.preprocessing,
             augmentation,
@@ -215,7 +204,8 @@ def _loaders(process: Process, plan: Plan, stage: str) -> tuple[Loader, Loader]:
 
 
 def _sample(plan: Plan, item: Item, planes: Sequence[str]) -> Sample:
-    files = {"truth": plan.manifest.root / (item.mask or ""), "coarse_mask": coarse_mask_file(plan.run, item)}
+    truth = plan.manifest.root / item.mask if item.mask else mask_file(plan.proxy_folder, item)
+    files = {"truth": truth, "guide": mask_file(plan.guiding_folder, item)}
     return Sample(plan.manifest.root / item.image, tuple(files[p] for p in planes), item.class_index)
 
 

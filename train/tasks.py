@@ -67,7 +67,7 @@ class CoarseTask(_Task):
 
 
 class EnhancedTask(CoarseTask):
-    """Enhanced-SN: the lesion's mask from the image and the frozen mask-CN's activation map."""
+    """Enhanced-SN: the lesion's mask from the image and the frozen mask-CN's activation map (if there is one)."""
 
     def __init__(
         self,
@@ -76,15 +76,17 @@ class EnhancedTask(CoarseTask):
         validation: Loader,
         process: Process,
         loss: HybridLoss,
-        mask_cn: MaskCN,
+        mask_cn: MaskCN | None,
     ) -> None:
         super().__init__(network, training, validation, process, loss)
-        self.mask_cn = place(mask_cn, process.device).eval().requires_grad_(False)
+        self.mask_cn = mask_cn and place(mask_cn, process.device).eval().requires_grad_(False)
 
     def predict(self, network: nn.Module, batch: LoadedBatch) -> Tensor:
         """Lesion probabilities `(B, 1, S, S)`."""
+        if self.mask_cn is None:
+            return network(batch.images, None)
         with torch.no_grad():
-            cam = guide(self.mask_cn, batch.images, batch.planes["coarse_mask"]).cam
+            cam = guide(self.mask_cn, batch.images, batch.planes.get("guide")).cam
         return network(batch.images, cam)
 
 
@@ -101,14 +103,14 @@ class MaskTask(_Task):
 
     def losses(self, network: nn.Module, batch: LoadedBatch) -> dict[str, Tensor]:
         """Cross-entropy."""
-        logits, _ = network(batch.images, batch.planes["coarse_mask"])
+        logits, _ = network(batch.images, batch.planes.get("guide"))
         return {"loss": F.cross_entropy(logits, batch.labels)}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Accuracy over the three classes, and the mean of the two AUCs where it is defined."""
         own: list[tuple[int, int, list[float]]] = []
         for batch in self.validation.epoch(0):
-            logits, _ = network(batch.images, batch.planes["coarse_mask"])
+            logits, _ = network(batch.images, batch.planes.get("guide"))
             columns = batch.indices.tolist(), batch.labels.tolist(), logits.softmax(1).tolist()
             own += list(zip(*columns, strict=True))
         rows = sorted(self.process.gather(own))  # by index: the sums do not depend on the number of processes

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from mbdcnn import config as configuration
+from mbdcnn import runs
 from mbdcnn.classes import CLASSES
+from mbdcnn.config import override
 from mbdcnn.errors import UserError
+from mbdcnn.presets import smoke
 from serve import _parity
 from serve import export as room
 from serve._graphs import GRAPHS
@@ -119,3 +123,17 @@ def test_a_missing_run_is_one_sentence_and_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match=r"no-run"):
         room.export(tmp_path / "no-run", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("setting", ["network.mask_channel=false", "network.e_layer=none"])
+def test_an_experiment_without_the_whole_chain_is_refused(setting, tmp_path):
+    config = override(smoke(), [setting])
+    for stage, build in runs.NETWORKS.items():
+        folder = tmp_path / "run" / stage
+        folder.mkdir(parents=True)
+        configuration.save(config, folder / runs.CONFIG)
+        runs.save_weights(build(config.network), folder / runs.WEIGHTS)
+        runs.write_json(folder / runs.METRICS, {})
+    with pytest.raises(UserError, match=r"the ensemble cannot serve"):
+        room.export(tmp_path / "run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

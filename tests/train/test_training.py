@@ -21,8 +21,8 @@ from mbdcnn.config import override
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.errors import UserError
 from mbdcnn.presets import preset
+from train.plan import plan_run
 from train.processes import Process, count_processes, run_processes
-from train.stages import plan_run
 
 TINY = [
     "preprocessing.image_size=64",

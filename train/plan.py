@@ -1,0 +1,153 @@
+"""A run before it starts: what is trained on what, and all that would otherwise go wrong half-way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mbdcnn import config as configuration
+from mbdcnn import runs
+from mbdcnn.config import STAGES, Config
+from mbdcnn.data.derive import out_of_fold, supervised
+from mbdcnn.data.manifest import Item, Manifest
+from mbdcnn.errors import UserError
+from mbdcnn.lineage import is_read, must_fit, needs
+from mbdcnn.networks import find_weights, read_backbone
+from train.guidance import guiding_folder
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that has been checked: what is trained, on what, where it goes.
+
+    Attributes:
+        run: run folder.
+        config: settings.
+        manifest: data set, without the labels that the settings leave out.
+        weights: encoder -> what `find_weights` returned.
+        round: of the bootstrapping, from 1.
+    """
+
+    run: Path
+    config: Config
+    manifest: Manifest
+    weights: dict[str, str]
+    round: int = 1
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage of this round leaves its files."""
+        return runs.round_folder(self.run, self.round) / stage
+
+    @property
+    def guiding_folder(self) -> Path:
+        """Where this round's guiding masks lie."""
+        return guiding_folder(self.run, self.config, self.round)
+
+    @property
+    def proxy_folder(self) -> Path:
+        """Where the proxy labels of images without a mask lie."""
+        return self.folder("mask") / "proxies"
+
+    def planes(self, stage: str) -> tuple[str, ...]:
+        """The masks that a stage's batches carry."""
+        truth = ("truth",) if stage != "mask" else ()
+        return (*truth, "guide") if self.is_guided(stage) else truth
+
+    def is_guided(self, stage: str) -> bool:
+        """Whether a stage looks at coarse masks."""
+        return self.config.network.mask_channel and (stage == "mask" or "mask" in needs(self.config, stage))
+
+    def items(self, split: str, stage: str) -> tuple[Item, ...]:
+        """The images that a stage can use: those with a mask, or for mask-CN those with a label."""
+        items = self.manifest.select(split, masks=stage != "mask", labels=stage == "mask")
+        return items + self.proxied() if stage == "enhanced" and split == "training" else items
+
+    def proxied(self) -> tuple[Item, ...]:
+        """The training images that get a proxy label for their missing mask."""
+        labelled = self.manifest.select("training", labels=True) if self.config.bootstrap.proxy_labels else ()
+        return tuple(item for item in labelled if item.mask is None)
+
+    def pretrained(self, encoder: str) -> dict[str, torch.Tensor] | None:
+        """The encoder's ImageNet weights, None to start from random ones."""
+        return read_backbone(encoder, self.weights[encoder])
+
+
+def plan_run(run: Path, stages: Sequence[str], config: Config, manifest: Manifest, world: int = 1) -> Plan:
+    """Check, before any process starts, all that would go wrong later.
+
+    Weights `auto` are also looked for in a folder `weights` in or beside the data folder.
+
+    Raises:
+        UserError: a stage of the run folder was made with other settings or data, the data set lacks what a stage
+            needs, a batch cannot be shared by `world` processes, or a weights file is missing or does not fit.
+    """
+    network, wanted = config.network, config.supervision
+    encoders = sorted({network.segmentation_encoder, network.classification_encoder})
+    beside = [manifest.root / "weights", manifest.root.resolve().parent / "weights"]
+    weights = {e: find_weights(e, network.weights, beside) for e in encoders}
+    used = supervised(manifest, wanted.pixel_labels, wanted.image_labels, config.seed)
+    plan = Plan(run, config, used, weights)
+    unfinished = [stage for stage in stages if not runs.is_finished(run, stage)]
+    for stage in STAGES:
+        _check_settings(run, stage, config, trained=stage in stages)
+    for stage in unfinished:
+        _check_data(plan, stage, world)
+    if unfinished and (run / runs.MANIFEST).is_file():
+        begun_with = Manifest.load(run / runs.MANIFEST)
+        if begun_with.fingerprint != used.fingerprint:
+            raise UserError(
+                f"{manifest.root} is not the data that {run} began with (see {run / runs.MANIFEST}); "
+                "use another --run, or the same data to go on."
+            )
+    if unfinished and config.bootstrap.start_run:
+        for stage in unfinished:
+            runs.require_stage(Path(config.bootstrap.start_run), stage)
+    elif set(unfinished) - {"enhanced"} or (unfinished and not config.bootstrap.coarse_start):
+        for encoder, source in plan.weights.items():
+            if source != "hub":
+                read_backbone(encoder, source)
+    for position, stage in enumerate(stages if unfinished else ()):
+        for needed in needs(config, stage):
+            if needed not in stages[:position]:
+                runs.require_stage(run, needed)
+    return plan
+
+
+def _check_settings(run: Path, stage: str, config: Config, trained: bool) -> None:
+    """A stage that goes on must do so with all its settings; one that others build on shares networks and input."""
+    started = run / stage / runs.CONFIG
+    if not started.is_file():
+        return
+    counts = is_read if trained else must_fit
+    changed = [name for name in configuration.differences(configuration.load(started), config) if counts(name, stage)]
+    if changed:
+        raise UserError(
+            f"{run} has a stage {stage} with other settings ({', '.join(changed)}, see {started}); "
+            "use another --run, or the same settings to go on."
+        )
+
+
+def _check_data(plan: Plan, stage: str, world: int) -> None:
+    needed = "label" if stage == "mask" else "mask"
+    counts = {split: len(plan.items(split, stage)) for split in ("training", "validation")}
+    for split, count in counts.items():
+        if count == 0:
+            raise UserError(f"{plan.manifest.root} has no {split} image with a {needed}; stage {stage} needs some.")
+    batch = plan.config.stage(stage).batch_size
+    if counts["training"] < batch:
+        raise UserError(
+            f"{plan.manifest.root} has {counts['training']} training images with a {needed}, fewer than "
+            f"{stage}.batch_size = {batch}; lower it."
+        )
+    if stage == "coarse" and plan.config.bootstrap.coarse_folds > 1:
+        for _, without in out_of_fold(plan.manifest, plan.config.bootstrap.coarse_folds, plan.config.seed):
+            if len(without.select("training", masks=True)) < batch:
+                raise UserError(
+                    f"bootstrap.coarse_folds = {plan.config.bootstrap.coarse_folds} leaves fewer training images than "
+                    f"coarse.batch_size = {batch}; lower the batch size or raise the folds."
+                )
+    if batch % world:
+        raise UserError(f"{stage}.batch_size = {batch} cannot be shared by {world} processes; make it a multiple.")

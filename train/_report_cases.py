@@ -15,6 +15,7 @@ from PIL import Image
 
 from mbdcnn.preprocessing import MASK_THRESHOLD, restore
 from train._report_rows import Row
+from train.protocols import Lesion
 
 _PER_GROUP = 4
 _MISCLASSIFIED = 8
@@ -28,17 +29,18 @@ def choose(rows: Sequence[Row]) -> dict[str, list[str]]:
 
     Returns:
         Image ids by gallery, each image in one gallery of the first three: `best`, `median` and `worst` by
-        enhanced-SN's JA (up to four each, the worst first in `worst`), and `misclassified`, the up to eight
+        the final mask's JA (up to four each, the worst first in `worst`), and `misclassified`, the up to eight
         wrong decisions that the network was surest of, surest first. A gallery may be empty.
     """
-    ranked = [row for row in rows if row.enhanced is not None]
-    ranked.sort(key=lambda row: row.enhanced.JA if row.enhanced else 0.0, reverse=True)
+    ranked = [row for row in rows if row.final is not None]
+    ranked.sort(key=lambda row: row.final.JA if row.final else 0.0, reverse=True)
     count = min(_PER_GROUP, max(1, len(ranked) // 3))
     best = ranked[:count]
     worst = ranked[count:][::-1][:count]
     between = ranked[count : len(ranked) - len(worst)]
     start = max(0, (len(between) - count + 1) // 2)
-    wrong = sorted((row for row in rows if row.is_misclassified), key=lambda row: -row.probabilities.max())
+    wrong = [row for row in rows if row.is_misclassified]
+    wrong.sort(key=lambda row: 0.0 if row.probabilities is None else -row.probabilities.max())
     galleries = {
         "best": best,
         "median": between[start : start + count],
@@ -58,9 +60,9 @@ class Case:
         height: of the image itself, in pixels.
         image: `(h, w, 3)` uint8 RGB.
         truth: `(h, w)` float32 in [0, 1], the share of lesion pixels under each; None without truth.
-        coarse: `(h, w)` float32, coarse-SN's lesion probability.
+        coarse: `(h, w)` float32, coarse-SN's lesion probability; None without that network, as the next two.
         enhanced: `(h, w)` float32, enhanced-SN's.
-        cam: `(h, w)` float32 in [0, 1].
+        cam: `(h, w)` float32 in [0, 1], mask-CN's.
     """
 
     image_id: str
@@ -68,9 +70,9 @@ class Case:
     height: int
     image: np.ndarray
     truth: np.ndarray | None
-    coarse: np.ndarray
-    enhanced: np.ndarray
-    cam: np.ndarray
+    coarse: np.ndarray | None
+    enhanced: np.ndarray | None
+    cam: np.ndarray | None
 
     @classmethod
     def reduced(
@@ -78,11 +80,11 @@ class Case:
         image_id: str,
         image: np.ndarray,
         truth: np.ndarray | None,
-        coarse: np.ndarray,
-        enhanced: np.ndarray,
-        cam: np.ndarray,
+        coarse: Lesion | None,
+        enhanced: Lesion | None,
+        cam: np.ndarray | None,
     ) -> Case:
-        """Reduce an image `(H, W, 3)`, its truth `(H, W)` bool and network-sized maps to the picture size."""
+        """Reduce an image `(H, W, 3)`, its truth `(H, W)` bool and what the networks say of it to the picture size."""
         height, width = image.shape[:2]
         scale = min(1.0, _SIDE / max(height, width))
         h, w = max(1, round(height * scale)), max(1, round(width * scale))
@@ -91,8 +93,9 @@ class Case:
         if truth is not None:
             plane = Image.fromarray(truth.astype(np.uint8) * np.uint8(255))
             share = np.asarray(plane.resize((w, h), Image.Resampling.BOX), dtype=np.float32) / 255
-        heat = np.clip(restore(np.nan_to_num(cam), h, w), 0, 1)
-        return cls(image_id, width, height, small, share, restore(coarse, h, w), restore(enhanced, h, w), heat)
+        coarse_map, enhanced_map = (None if lesion is None else lesion(h, w) for lesion in (coarse, enhanced))
+        heat = None if cam is None else np.clip(restore(np.nan_to_num(cam), h, w), 0, 1)
+        return cls(image_id, width, height, small, share, coarse_map, enhanced_map, heat)
 
 
 def panels(case: Case, key: str) -> list[tuple[str, str]]:
@@ -104,30 +107,26 @@ def panels(case: Case, key: str) -> list[tuple[str, str]]:
 
     Returns:
         Caption and SVG of: the image, the truth's contour, coarse-SN's mask, the CAM over the image, and
-        enhanced-SN's contour over the truth's.
+        enhanced-SN's contour over the truth's; of the last three those that there are.
     """
     truth = "" if case.truth is None else _contour(case.truth)
-    coarse, enhanced = _contour(case.coarse), _contour(case.enhanced)
     picture = f'<image id="{key}" href="{_jpeg(case.image)}" width="100%" height="100%"/>'
     again = f'<use href="#{key}"/>'
     none = '<text x="50%" y="50%" class="none">no truth</text>' if case.truth is None else ""
-    return [
+    drawn = [
         ("Image", _svg(case, "image", picture)),
         ("Truth", _svg(case, "contour of the true lesion", again + _lines(truth=truth) + none)),
-        ("Coarse mask", _svg(case, "mask of coarse-SN", _filled(coarse) + _lines(truth=truth))),
-        (
-            "CAM",
-            _svg(case, "class activation map", f'<image href="{_heat(case)}" width="100%" height="100%"/>'),
-        ),
-        (
-            "Enhanced mask",
-            _svg(
-                case,
-                "contour of enhanced-SN over the true one",
-                again + _lines(truth=truth, enhanced=enhanced),
-            ),
-        ),
     ]
+    if case.coarse is not None:
+        filled = _filled(_contour(case.coarse))
+        drawn.append(("Coarse mask", _svg(case, "mask of coarse-SN", filled + _lines(truth=truth))))
+    if case.cam is not None:
+        heat = f'<image href="{_heat(case.image, case.cam)}" width="100%" height="100%"/>'
+        drawn.append(("CAM", _svg(case, "class activation map", heat)))
+    if case.enhanced is not None:
+        lines = _lines(truth=truth, enhanced=_contour(case.enhanced))
+        drawn.append(("Enhanced mask", _svg(case, "contour of enhanced-SN over the true one", again + lines)))
+    return drawn
 
 
 def _svg(case: Case, what: str, content: str) -> str:
@@ -158,11 +157,11 @@ def _filled(path: str) -> str:
     return f'<rect class="ground" width="100%" height="100%"/><path class="mask" d="{path}"/>'
 
 
-def _heat(case: Case) -> str:
+def _heat(image: np.ndarray, cam: np.ndarray) -> str:
     """The CAM in colour over the grey image."""
-    grey = case.image.astype(np.float32) @ _LUMA / 255
-    colour = colormaps["inferno"](case.cam)[..., :3]
-    strength = 0.35 + 0.4 * case.cam[..., None]
+    grey = image.astype(np.float32) @ _LUMA / 255
+    colour = colormaps["inferno"](cam)[..., :3]
+    strength = 0.35 + 0.4 * cam[..., None]
     blend = (1 - strength) * grey[..., None] + strength * colour
     return _jpeg((np.clip(blend, 0, 1) * 255).round().astype(np.uint8))
 

@@ -29,24 +29,22 @@ _SCORE = re.compile(r"val|score|auc|accuracy|jaccard|(^|_)(JA|DI|AC|SE|SP)$", re
 
 
 def jaccard_histogram(rows: Sequence[Row]) -> str | None:
-    """Per-image JA of coarse-SN and enhanced-SN; None without masks."""
+    """Per-image JA of coarse-SN and enhanced-SN, of those that were scored; None without any."""
     coarse = [row.coarse.JA for row in rows if row.coarse is not None]
     enhanced = [row.enhanced.JA for row in rows if row.enhanced is not None]
-    if not enhanced:
+    if not coarse and not enhanced:
         return None
     figure, axes = _axes(6.0, 3.3)
-    bins = [edge / 20 for edge in range(21)]
-    axes.hist(coarse, bins, color=COARSE, alpha=0.55, label=f"coarse, mean {100 * np.mean(coarse):.1f}")
-    axes.hist(
-        enhanced,
-        bins,
-        histtype="step",
-        color=ENHANCED,
-        linewidth=1.8,
-        label=f"enhanced, mean {100 * np.mean(enhanced):.1f}",
-    )
-    for values, colour in ((coarse, "#64748b"), (enhanced, ENHANCED)):
-        axes.axvline(float(np.mean(values)), color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
+    filled: dict[str, Any] = {"color": COARSE, "alpha": 0.55}
+    outlined: dict[str, Any] = {"color": ENHANCED, "histtype": "step", "linewidth": 1.8}
+    for name, values, look, colour in (
+        ("coarse", coarse, filled, "#64748b"),
+        ("enhanced", enhanced, outlined, ENHANCED),
+    ):
+        if values:
+            mean = float(np.mean(values))
+            axes.hist(values, [edge / 20 for edge in range(21)], label=f"{name}, mean {100 * mean:.1f}", **look)
+            axes.axvline(mean, color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
     axes.set(xlim=(0, 1), xlabel="JA of one image", ylabel="images")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     _legend_above(axes, columns=2)

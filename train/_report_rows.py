@@ -21,37 +21,46 @@ class Row:
     Attributes:
         image_id: as in the manifest.
         label: one of `CLASSES`; None without image label.
-        probabilities: `(3,)` in [0, 1], in the order of `CLASSES`.
-        coarse: measures of coarse-SN's mask at the truth's own size; None without truth.
+        has_mask: whether there is a true mask.
+        probabilities: `(3,)` in [0, 1], in the order of `CLASSES`; None without mask-CN.
+        coarse: measures of coarse-SN's mask at the truth's own size; None without truth or without coarse-SN.
         enhanced: the same for enhanced-SN.
     """
 
     image_id: str
     label: str | None
-    probabilities: np.ndarray
+    has_mask: bool
+    probabilities: np.ndarray | None
     coarse: SegmentationScores | None
     enhanced: SegmentationScores | None
 
     @property
-    def predicted(self) -> str:
-        """The class with the largest probability, the first of equals."""
-        return CLASSES[int(self.probabilities.argmax())]
+    def predicted(self) -> str | None:
+        """The class with the largest probability, the first of equals; None without mask-CN."""
+        return None if self.probabilities is None else CLASSES[int(self.probabilities.argmax())]
 
     @property
     def is_misclassified(self) -> bool:
         """Whether the image has a label and the network decided for another class."""
-        return self.label is not None and self.label != self.predicted
+        return None not in (self.label, self.predicted) and self.label != self.predicted
+
+    @property
+    def final(self) -> SegmentationScores | None:
+        """Measures of the last mask that there is: enhanced-SN's, else coarse-SN's."""
+        return self.enhanced or self.coarse
 
 
 def answers_and_labels(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
     """What the classification measures are computed from.
 
     Returns:
-        Probabilities `(N, 3)` and labels `(N,)`, positions in `CLASSES`, of the N rows that have a label.
+        Probabilities `(N, 3)` and labels `(N,)`, positions in `CLASSES`, of the N rows that have both.
     """
-    labelled = [(row.probabilities, CLASSES.index(row.label)) for row in rows if row.label is not None]
-    probabilities = np.array([p for p, _ in labelled], dtype=np.float64).reshape(-1, len(CLASSES))
-    return probabilities, np.array([label for _, label in labelled], dtype=np.int64)
+    both = [
+        (row.probabilities, CLASSES.index(row.label)) for row in rows if row.label and row.probabilities is not None
+    ]
+    probabilities = np.array([p for p, _ in both], dtype=np.float64).reshape(-1, len(CLASSES))
+    return probabilities, np.array([label for _, label in both], dtype=np.int64)
 
 
 def summarise(rows: Sequence[Row], *, protocol: str, split: str) -> dict[str, Any]:
@@ -59,26 +68,26 @@ def summarise(rows: Sequence[Row], *, protocol: str, split: str) -> dict[str, An
 
     Returns:
         `protocol`, `split`, the counts `n_images`, `n_masks` and `n_labels`, then fractions: `coarse` and
-        `enhanced` with the five segmentation measures (None without masks), and `classification`
-        (`mbdcnn.metrics.classification_scores`).
+        `enhanced` with the five segmentation measures (None without masks or without that network), and
+        `classification` (`mbdcnn.metrics.classification_scores`; None without mask-CN).
     """
     coarse = mean_scores(row.coarse for row in rows if row.coarse is not None)
     enhanced = mean_scores(row.enhanced for row in rows if row.enhanced is not None)
-    probabilities, labels = answers_and_labels(rows)
+    classified = any(row.probabilities is not None for row in rows)
     return {
         "protocol": protocol,
         "split": split,
         "n_images": len(rows),
-        "n_masks": sum(row.enhanced is not None for row in rows),
-        "n_labels": len(labels),
+        "n_masks": sum(row.has_mask for row in rows),
+        "n_labels": sum(row.label is not None for row in rows),
         "coarse": None if coarse is None else coarse._asdict(),
         "enhanced": None if enhanced is None else enhanced._asdict(),
-        "classification": classification_scores(probabilities, labels),
+        "classification": classification_scores(*answers_and_labels(rows)) if classified else None,
     }
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Write one line per image; a measure without truth is an empty cell."""
+    """Write one line per image; a measure without truth, and what a network that is not there would say, is empty."""
     measures = SegmentationScores._fields
     header = ["image_id", "label", "predicted", *CLASSES]
     header += [f"{network}_{measure}" for network in ("coarse", "enhanced") for measure in measures]
@@ -86,7 +95,8 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(header)
         for row in rows:
-            line = [row.image_id, row.label or "", row.predicted, *(f"{p:.6f}" for p in row.probabilities)]
+            line = [row.image_id, row.label or "", row.predicted or ""]
+            line += [""] * len(CLASSES) if row.probabilities is None else [f"{p:.6f}" for p in row.probabilities]
             for scores in (row.coarse, row.enhanced):
                 line += [""] * len(measures) if scores is None else [f"{score:.6f}" for score in scores]
             writer.writerow(line)

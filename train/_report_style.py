@@ -101,8 +101,13 @@ MEASURES = (
     ),
 )
 
+PROTOCOLS = {
+    "single": "The networks saw each image once.",
+    "authors": "A mask is merged from 18 views of its image (3 scales, 6 turns and flips), a diagnosis from 9 crops.",
+}
+
 GALLERIES = {
-    "best": ("Best masks", "The highest JA of the enhanced network."),
+    "best": ("Best masks", "The highest JA of the final mask."),
     "median": ("Typical masks", "Around the median JA: half of the images are better, half are worse."),
     "worst": ("Worst masks", "The lowest JA, the worst first."),
     "misclassified": ("Wrong diagnoses", "The mistakes that the network was surest of, the surest first."),

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from os import cpu_count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,44 +22,17 @@ from tqdm import tqdm
 
 from mbdcnn.errors import UserError
 from mbdcnn.metrics import SegmentationScores, score_mask
-from mbdcnn.preprocessing import (
-    MASK_THRESHOLD,
-    ImageError,
-    Preprocessing,
-    decode_image,
-    decode_mask,
-    prepare,
-    restore,
-)
+from mbdcnn.preprocessing import MASK_THRESHOLD, ImageError, Preprocessing, decode_image, decode_mask
 from mbdcnn.runs import METRICS, write_json
 from train._report_cases import Case, choose
 from train._report_rows import Row, summarise, write_csv
+from train.protocols import Answer, Authors, Lesion, Predict, Single, protocol_named
 from train.report import write_report
 
 if TYPE_CHECKING:
     from mbdcnn.data.manifest import Item, Manifest
-    from mbdcnn.networks import Prediction
 
-Predict: TypeAlias = "Callable[[Tensor], Prediction]"
-PROTOCOL = "single"  # one view of the whole frame per image
 _DECODERS = min(4, cpu_count() or 1)  # each holds one image: up to 0.5 GB at 30 million pixels
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What the networks say of one image, on the CPU.
-
-    Attributes:
-        probabilities: `(3,)` float32.
-        coarse: `(S, S)` float32, coarse-SN's lesion probability.
-        enhanced: `(S, S)` float32, enhanced-SN's.
-        cam: `(h, w)` float32 in [0, 1].
-    """
-
-    probabilities: np.ndarray
-    coarse: np.ndarray
-    enhanced: np.ndarray
-    cam: np.ndarray
 
 
 def evaluate(
@@ -74,30 +46,34 @@ def evaluate(
     *,
     title: str = "",
     logs: Sequence[Path] = (),
+    protocol: str = "single",
 ) -> dict[str, Any]:
     """Score a split and write what was found.
 
-    Each image is seen once, squashed to the network's size (protocol `single`). Probability maps go back to
-    the truth's size before they are cut at `MASK_THRESHOLD`. Images without a mask count for classification
-    only, images without a label for segmentation only.
+    Each image is squashed to the network's size, seen once or in many views (`train.protocols`). Probability
+    maps go back to the truth's size before they are cut at `MASK_THRESHOLD`. Images without a mask count for
+    classification only, images without a label for segmentation only; a network that is not there is not scored.
 
     Args:
-        predict: takes normalised images `(B, 3, S, S)` float32 and answers with a `Prediction`. A module
-            is switched to evaluation mode meanwhile, and gets the images on its own device.
+        predict: takes normalised images `(B, 3, S, S)` float32 and answers with a `Prediction`; a
+            `MutualBootstrap` for the protocol `authors`. A module is switched to evaluation mode meanwhile, and
+            gets the images on its own device.
         manifest: the data set's index.
         split: `training`, `validation` or `test`.
         out: folder to write into, made where missing: `metrics.json`, `per_image.csv` and `report.html`.
         preprocessing: how the networks expect their input.
-        batch_size: images per call of `predict`, 1 or more.
+        batch_size: images, or views of images, per call of a network, 1 or more.
         progress: show a progress bar on standard error.
         title: of the report, such as the run's name.
         logs: training logs (JSON lines) whose curves the report shows; missing files are passed over.
+        protocol: `single` or `authors`.
 
     Returns:
         The document of `mbdcnn evaluate --json` (see `summarise`), also in `metrics.json`.
 
     Raises:
-        UserError: the split has no images, a file is gone or cannot be decoded, or an answer is not finite.
+        UserError: no such protocol, the split has no images, a file is gone or cannot be decoded, or an
+            answer is not finite.
     """
     if batch_size < 1:
         raise UserError(f"batch_size must be 1 or more, not {batch_size}.")
@@ -108,12 +84,12 @@ def evaluate(
         _decoders() as pool,
         tqdm(total=len(items), desc=f"evaluate {split}", unit="image", disable=not progress) as bar,
     ):
-        for batch, images in _batches(pool, manifest, items, preprocessing, batch_size):
-            answers = _ask(predict, images.to(device), batch)
+        asked = protocol_named(protocol, predict, preprocessing, batch_size, device)
+        for batch, answers in _answers(pool, manifest, items, asked):
             for row in pool.map(_score, [manifest] * len(batch), batch, answers):
                 rows.append(row)
                 bar.update()
-        result = summarise(rows, protocol=PROTOCOL, split=split)
+        result = summarise(rows, protocol=protocol, split=split)
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / METRICS, result)
         write_csv(rows, out / "per_image.csv")
@@ -123,8 +99,7 @@ def evaluate(
         by_id = {item.image_id: item for item in items}
         shown = [by_id[image_id] for image_id in dict.fromkeys(chain.from_iterable(chosen.values()))]
         cases: dict[str, Case] = {}
-        for batch, images in _batches(pool, manifest, shown, preprocessing, batch_size):
-            answers = _ask(predict, images.to(device), batch)
+        for batch, answers in _answers(pool, manifest, shown, asked):
             for case in pool.map(_picture, [manifest] * len(batch), batch, answers):
                 cases[case.image_id] = case
     galleries = {name: [cases[image_id] for image_id in ids] for name, ids in chosen.items()}
@@ -180,25 +155,22 @@ def _decoders() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _batches(
-    pool: ThreadPoolExecutor,
-    manifest: Manifest,
-    items: Sequence[Item],
-    preprocessing: Preprocessing,
-    batch_size: int,
-) -> Iterator[tuple[Sequence[Item], Tensor]]:
-    """Network inputs `(B, 3, S, S)`; the next batch is being decoded while the caller works on this one."""
-    groups = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
-    ahead = [pool.submit(_load, manifest, item, preprocessing) for item in groups[0]] if groups else []
+def _answers(
+    pool: ThreadPoolExecutor, manifest: Manifest, items: Sequence[Item], protocol: Single | Authors
+) -> Iterator[tuple[Sequence[Item], list[Answer]]]:
+    """The networks' answers, batch by batch; the next batch is being decoded while they work on this one."""
+
+    def load(item: Item) -> tuple[np.ndarray, ...]:
+        return protocol.load(_decoded(decode_image, manifest, item.image))
+
+    groups = [items[start : start + protocol.images] for start in range(0, len(items), protocol.images)]
+    ahead = [pool.submit(load, item) for item in groups[0]] if groups else []
     for position, group in enumerate(groups):
-        images = torch.from_numpy(np.stack([future.result() for future in ahead]))
+        parts = zip(*(future.result() for future in ahead), strict=True)
+        inputs: list[Tensor] = [torch.from_numpy(np.stack(part)) for part in parts]
         following = groups[position + 1] if position + 1 < len(groups) else ()
-        ahead = [pool.submit(_load, manifest, item, preprocessing) for item in following]
-        yield group, images
-
-
-def _load(manifest: Manifest, item: Item, preprocessing: Preprocessing) -> np.ndarray:
-    return prepare(_decoded(decode_image, manifest, item.image), preprocessing)
+        ahead = [pool.submit(load, item) for item in following]
+        yield group, protocol.ask(inputs, group)
 
 
 def _decoded(decode: Callable[[bytes], np.ndarray], manifest: Manifest, path: str) -> np.ndarray:
@@ -211,41 +183,19 @@ def _decoded(decode: Callable[[bytes], np.ndarray], manifest: Manifest, path: st
     raise UserError(f"{manifest.root / path}: {reason}; run `mbdcnn data index` again to leave it out.")
 
 
-def _ask(predict: Predict, images: Tensor, items: Sequence[Item]) -> list[_Answer]:
-    with torch.inference_mode():
-        prediction = predict(images)
-    probabilities, coarse, enhanced, cam = (
-        tensor.detach().float().cpu().numpy()
-        for tensor in (
-            prediction.probabilities,
-            prediction.coarse_probability[:, 0],
-            prediction.lesion_probability[:, 0],
-            prediction.cam[:, 0],
-        )
-    )
-    answers = [_Answer(*parts) for parts in zip(probabilities, coarse, enhanced, cam, strict=True)]
-    for item, answer in zip(items, answers, strict=True):
-        if not all(np.isfinite(part).all() for part in (answer.probabilities, answer.coarse, answer.enhanced)):
-            raise UserError(
-                f"The networks' answer to {item.image} is not a number: their training diverged or the "
-                "weights are damaged; train again, with a lower learning rate if it repeats."
-            )
-    return answers
-
-
-def _score(manifest: Manifest, item: Item, answer: _Answer) -> Row:
+def _score(manifest: Manifest, item: Item, answer: Answer) -> Row:
     coarse = enhanced = None
-    if item.mask is not None:
+    if item.mask is not None and (answer.coarse or answer.enhanced):
         truth = _decoded(decode_mask, manifest, item.mask)
         coarse, enhanced = _compare(answer.coarse, truth), _compare(answer.enhanced, truth)
-    return Row(item.image_id, item.label, answer.probabilities, coarse, enhanced)
+    return Row(item.image_id, item.label, item.mask is not None, answer.probabilities, coarse, enhanced)
 
 
-def _compare(probability: np.ndarray, truth: np.ndarray) -> SegmentationScores:
-    return score_mask(restore(probability, *truth.shape) > MASK_THRESHOLD, truth)
+def _compare(lesion: Lesion | None, truth: np.ndarray) -> SegmentationScores | None:
+    return None if lesion is None else score_mask(lesion(*truth.shape) > MASK_THRESHOLD, truth)
 
 
-def _picture(manifest: Manifest, item: Item, answer: _Answer) -> Case:
+def _picture(manifest: Manifest, item: Item, answer: Answer) -> Case:
     image = _decoded(decode_image, manifest, item.image)
     truth = None if item.mask is None else _decoded(decode_mask, manifest, item.mask)
     return Case.reduced(item.image_id, image, truth, answer.coarse, answer.enhanced, answer.cam)

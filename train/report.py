@@ -13,7 +13,7 @@ from mbdcnn.metrics import SCORED_CLASSES, SegmentationScores
 from train._report_cases import Case, panels
 from train._report_charts import jaccard_histogram, roc_curves, training_curves
 from train._report_rows import Row
-from train._report_style import GALLERIES, MEASURES, STYLE
+from train._report_style import GALLERIES, MEASURES, PROTOCOLS, STYLE
 
 _NONE = "–"
 
@@ -45,15 +45,9 @@ def write_report(
         f"<h1>{escape(heading)}</h1>",
         f'<p class="lead">{_lead(result)}</p>',
         _cards(result),
-        '<div class="pair">',
-        _segmentation_table(result),
-        _classification_table(result, rows),
-        "</div>",
+        _pair(_segmentation_table(result), _classification_table(result, rows)),
         _charts(rows),
-        '<div class="pair">',
-        _measures(),
-        _confusion(rows),
-        "</div>",
+        _pair(_measures(), _confusion(rows)),
         _curves(logs),
         *(_gallery(name, galleries.get(name, ()), by_id) for name in GALLERIES),
         _footer(result, fingerprint),
@@ -72,30 +66,28 @@ def _lead(result: Mapping[str, Any]) -> str:
     return (
         f"{_count(result['n_images'], 'image')} of the {escape(result['split'])} split: "
         f"{result['n_masks']} with a mask, {result['n_labels']} with a diagnosis. Figures are percentages, "
-        "per image and then averaged."
+        f"per image and then averaged. {PROTOCOLS.get(result['protocol'], '')}"
     )
 
 
 def _cards(result: Mapping[str, Any]) -> str:
     coarse, enhanced, diagnosis = result["coarse"], result["enhanced"], result["classification"]
-    gain = "no masks in this split"
+    cards = []
     if enhanced is not None:
-        gain = f"lesion mask, {_change(coarse, enhanced, 'JA')} against the coarse one"
-    cards = [
-        ("Enhanced JA", _percent(enhanced, "JA"), gain),
-        ("Coarse JA", _percent(coarse, "JA"), "first lesion mask" if coarse else "no masks in this split"),
-        (
-            "Mean AUC",
-            _percent(diagnosis, "mean_AUC"),
-            "of melanoma and keratosis" if diagnosis["mean_AUC"] is not None else "needs images of every class",
-        ),
-    ]
+        gain = "" if coarse is None else f", {_change(coarse, enhanced, 'JA')} against the coarse one"
+        cards.append(("Enhanced JA", _percent(enhanced, "JA"), f"lesion mask{gain}"))
+    if coarse is not None:
+        cards.append(("Coarse JA", _percent(coarse, "JA"), "lesion mask" if enhanced is None else "first lesion mask"))
+    if diagnosis is not None:
+        lacks = diagnosis["mean_AUC"] is None
+        note = "needs images of every class" if lacks else "of melanoma and keratosis"
+        cards.append(("Mean AUC", _percent(diagnosis, "mean_AUC"), note))
     boxes = [
         f'<div class="card{" first" if position == 0 else ""}"><span>{name}</span><b>{value}</b>'
         f"<span>{note}</span></div>"
         for position, (name, value, note) in enumerate(cards)
     ]
-    return f'<div class="cards">{"".join(boxes)}</div>'
+    return f'<div class="cards">{"".join(boxes)}</div>' if boxes else ""
 
 
 def _segmentation_table(result: Mapping[str, Any]) -> str:
@@ -104,28 +96,33 @@ def _segmentation_table(result: Mapping[str, Any]) -> str:
     rows = [
         [name, *(_percent(scores, measure) for measure in measures)]
         for name, scores in (("coarse-SN", coarse), ("enhanced-SN", enhanced))
+        if scores is not None
     ]
-    if enhanced is not None:
+    if not rows:
+        return ""
+    if len(rows) == 2:
         rows.append(["difference", *(_change(coarse, enhanced, measure) for measure in measures)])
     return f'<div class="box"><h3>Segmentation</h3>{_table(["", *measures], rows)}</div>'
 
 
 def _classification_table(result: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    diagnosis = result["classification"]
+    if diagnosis is None:
+        return ""
     measures = ("AUC", "AC", "SE", "SP")
     lines = []
     for name in SCORED_CLASSES:
-        scores = result["classification"][name]
         having = sum(row.label == name for row in rows)
-        lines.append([_words(name), str(having), *(_percent(scores, measure) for measure in measures)])
+        lines.append([_words(name), str(having), *(_percent(diagnosis[name], measure) for measure in measures)])
     table = _table(["against the rest", "images", *measures], lines)
     lacking = ""
-    if any(result["classification"][name] is None for name in SCORED_CLASSES):
+    if any(diagnosis[name] is None for name in SCORED_CLASSES):
         lacking = f'<p class="note">{_NONE}: the split lacks this class, or the others.</p>'
     return f'<div class="box"><h3>Classification</h3>{table}{lacking}</div>'
 
 
 def _confusion(rows: Sequence[Row]) -> str:
-    labelled = [row for row in rows if row.label is not None]
+    labelled = [row for row in rows if None not in (row.label, row.predicted)]
     if not labelled:
         return ""
     lines = []
@@ -149,7 +146,7 @@ def _charts(rows: Sequence[Row]) -> str:
         (
             "JA, image by image",
             jaccard_histogram(rows),
-            "Histogram of JA per image, coarse and enhanced network",
+            "Histogram of JA per image",
         ),
         (
             "ROC curves (dot: the decision)",
@@ -157,12 +154,13 @@ def _charts(rows: Sequence[Row]) -> str:
             "ROC curves of melanoma and seborrheic keratosis",
         ),
     ]
-    boxes = [
-        f'<div class="box"><h3>{title}</h3><img src="{source}" alt="{alternative}"></div>'
-        for title, source, alternative in charts
-        if source is not None
-    ]
-    return f'<div class="pair">{"".join(boxes)}</div>' if boxes else ""
+    return _pair(
+        *(
+            f'<div class="box"><h3>{title}</h3><img src="{source}" alt="{alternative}"></div>'
+            for title, source, alternative in charts
+            if source is not None
+        )
+    )
 
 
 def _curves(logs: Sequence[Path]) -> str:
@@ -170,7 +168,7 @@ def _curves(logs: Sequence[Path]) -> str:
         f'<div class="box"><h3>{escape(_words(stage))}</h3><img src="{source}" alt="Training curves"></div>'
         for stage, source in training_curves(logs)
     ]
-    return f'<h2>Training</h2><div class="pair">{"".join(boxes)}</div>' if boxes else ""
+    return f"<h2>Training</h2>{_pair(*boxes)}" if boxes else ""
 
 
 def _measures() -> str:
@@ -187,22 +185,26 @@ def _gallery(name: str, cases: Sequence[Case], by_id: Mapping[str, Row]) -> str:
         return ""
     title, note = GALLERIES[name]
     drawn = "".join(_case(case, by_id[case.image_id], f"{name}-{position}") for position, case in enumerate(cases))
-    return f'<section><h2>{title}</h2><p class="note">{note}</p>{_LEGEND}{drawn}</section>'
+    return f'<section><h2>{title}</h2><p class="note">{note}</p>{_legend(cases[0])}{drawn}</section>'
 
 
-_LEGEND = (
-    '<div class="keys"><span class="key"><i style="color:var(--truth)"></i>truth</span>'
-    '<span class="key"><i class="dashed" style="color:var(--found)"></i>enhanced mask</span>'
-    '<span class="key"><i class="area"></i>coarse mask</span>'
-    '<span class="key"><i class="heat"></i>CAM, low to high: where the decision comes from</span></div>'
-)
+def _legend(case: Case) -> str:
+    keys = ['<i style="color:var(--truth)"></i>truth']
+    if case.enhanced is not None:
+        keys.append('<i class="dashed" style="color:var(--found)"></i>enhanced mask')
+    if case.coarse is not None:
+        keys.append('<i class="area"></i>coarse mask')
+    if case.cam is not None:
+        keys.append('<i class="heat"></i>CAM, low to high: where the decision comes from')
+    return f'<div class="keys">{"".join(f"""<span class="key">{key}</span>""" for key in keys)}</div>'
 
 
 def _case(case: Case, row: Row, key: str) -> str:
     facts = [f"<strong>{escape(case.image_id)}</strong>", f"{case.width} × {case.height}"]
-    if row.coarse is not None and row.enhanced is not None:
-        facts.append(f"JA coarse {100 * row.coarse.JA:.1f} → enhanced {100 * row.enhanced.JA:.1f}")
-    if row.is_misclassified and row.label is not None:
+    scored = [(name, scores) for name, scores in (("coarse", row.coarse), ("enhanced", row.enhanced)) if scores]
+    if scored:
+        facts.append("JA " + " → ".join(f"{name} {100 * scores.JA:.1f}" for name, scores in scored))
+    if row.label is not None and row.predicted is not None and row.is_misclassified:
         facts.append(f'<span class="bad">{_words(row.label)} taken for {_words(row.predicted)}</span>')
     figures = "".join(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>" for caption, svg in panels(case, key))
     header = "".join(f"<span>{fact}</span>" for fact in facts)
@@ -211,6 +213,8 @@ def _case(case: Case, row: Row, key: str) -> str:
 
 
 def _bars(row: Row) -> str:
+    if row.probabilities is None:
+        return ""
     bars = []
     for name, probability in zip(CLASSES, row.probabilities, strict=True):
         kinds = ["bar"]
@@ -237,6 +241,12 @@ def _footer(result: Mapping[str, Any], fingerprint: str) -> str:
     facts.append("every image: <code>per_image.csv</code>")
     facts.append("all figures: <code>metrics.json</code>")
     return f"<footer>{' · '.join(facts)}<br>For research. Not a medical device.</footer>"
+
+
+def _pair(*boxes: str) -> str:
+    """Boxes side by side where the page is wide enough; nothing for empty ones."""
+    content = "".join(boxes)
+    return f'<div class="pair">{content}</div>' if content else ""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

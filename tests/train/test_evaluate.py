@@ -10,9 +10,10 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, recall_score, roc_auc_score
 from torch import nn
 
+from mbdcnn.config import NetworkConfig
 from mbdcnn.data.manifest import Item, Manifest
 from mbdcnn.errors import UserError
-from mbdcnn.networks import Prediction
+from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN, MutualBootstrap, Prediction
 from mbdcnn.preprocessing import Preprocessing, decode_image, decode_mask, prepare, restore
 from train import evaluate as module
 from train.evaluate import evaluate
@@ -199,6 +200,33 @@ def test_a_split_without_masks_or_labels(data, tmp_path):
     assert result["enhanced"]["JA"] > 0.9
 
 
+@pytest.mark.parametrize(
+    ("absent", "null", "masks"),
+    [
+        ({"probabilities", "cam", "lesion_probability"}, {"enhanced", "classification"}, ["coarse"]),
+        ({"coarse_probability", "lesion_probability"}, {"coarse", "enhanced"}, []),
+        ({"coarse_probability"}, {"coarse"}, ["enhanced"]),
+    ],
+)
+def test_what_a_run_lacks_is_null_and_the_rest_is_scored_as_ever(data, tmp_path, absent, null, masks):
+    network = ByColour().eval()
+    full = evaluate(network, data, "validation", tmp_path / "full", SPEC)
+
+    def predict(images):
+        return network(images)._replace(**dict.fromkeys(absent))
+
+    result = evaluate(predict, data, "validation", tmp_path, SPEC, batch_size=2)
+    assert result == {**full, **dict.fromkeys(null)}
+    with (tmp_path / "per_image.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    for name in ("coarse", "enhanced"):
+        assert bool(first[f"{name}_JA"]) == (name in masks)
+    assert bool(first["predicted"]) == bool(first["nevus"]) == ("classification" not in null)
+    page = (tmp_path / "report.html").read_text()
+    assert ("Enhanced mask" in page) == ("enhanced" in masks)
+    assert ("Wrong diagnoses" in page) == ("classification" not in null)
+
+
 def test_a_class_that_the_split_lacks_is_null(data, tmp_path):
     kept = tuple(i for i in data.items if i.label != "seborrheic_keratosis")
     scores = evaluate(ByColour(), Manifest(data.root, kept), "validation", tmp_path, SPEC)["classification"]
@@ -265,6 +293,30 @@ def test_memory_does_not_grow_with_the_split(tmp_path, monkeypatch):
     peak(1)  # imports and caches
     # From 12 images on the report shows 12, whatever the split's length.
     assert peak(30) < peak(12) + 3 * full_size
+
+
+def test_both_protocols_of_real_networks(data, tmp_path):
+    torch.manual_seed(1)
+    config = NetworkConfig("resnet10t", "resnet10t", weights="none", decoder_channels=16)
+    parts, spec = MutualBootstrap(CoarseSN(config), MaskCN(config), EnhancedSN(config)), Preprocessing(image_size=32)
+    data = Manifest(data.root, data.items[:3])  # one of each class
+    one = evaluate(parts, data, "validation", tmp_path / "single", spec)
+    many = evaluate(parts, data, "validation", tmp_path / "authors", spec, batch_size=4, protocol="authors")
+    assert list(many) == list(one)
+    assert (one["protocol"], many["protocol"]) == ("single", "authors")
+    counts = ("n_images", "n_masks", "n_labels")
+    assert [many[name] for name in counts] == [one[name] for name in counts]
+    for result in (one, many):
+        assert all(0 <= value <= 1 for name in ("coarse", "enhanced") for value in result[name].values())
+        assert 0 <= result["classification"]["mean_AUC"] <= 1
+    assert many != one
+    assert "<code>authors</code>" in (tmp_path / "authors" / "report.html").read_text()
+    assert parts.training  # as it came
+
+
+def test_an_unknown_protocol_is_refused(data, tmp_path):
+    with pytest.raises(UserError, match="no protocol autors"):
+        evaluate(ByColour(), data, "validation", tmp_path, SPEC, protocol="autors")
 
 
 def test_an_empty_split_is_named(data, tmp_path):

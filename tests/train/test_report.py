@@ -1,6 +1,8 @@
 import base64
 import json
 import re
+from dataclasses import replace
+from functools import partial
 from xml.etree import ElementTree
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from mbdcnn.classes import CLASSES
 from mbdcnn.metrics import SegmentationScores
+from mbdcnn.preprocessing import restore
 from train._report_cases import Case, choose, panels
 from train._report_charts import jaccard_histogram, roc_curves, training_curves
 from train._report_rows import Row, summarise
@@ -19,16 +22,24 @@ def row(image_id, ja=None, label="nevus", said="nevus", sure=0.8):
     probabilities[CLASSES.index(said)] = sure
     scores = None if ja is None else SegmentationScores(ja, 2 * ja / (1 + ja), 0.9, 0.8, 0.95)
     coarse = None if ja is None else SegmentationScores(ja / 2, 0.5, 0.8, 0.7, 0.9)
-    return Row(image_id, label, probabilities, coarse, scores)
+    return Row(image_id, label, ja is not None, probabilities, coarse, scores)
 
 
-def case(image_id, *, truth=True, height=120, width=200):
+def case(image_id, *, truth=True, coarse=True, enhanced=True, cam=True, height=120, width=200):
     mask = np.zeros((height, width), bool)
     mask[30:90, 50:150] = True
     small = np.zeros((32, 32), np.float32)
     small[8:24, 8:24] = 1
     image = np.full((height, width, 3), 180, np.uint8)
-    return Case.reduced(image_id, image, mask if truth else None, small, small, np.eye(4, dtype=np.float32))
+    lesion = partial(restore, small)
+    return Case.reduced(
+        image_id,
+        image,
+        mask if truth else None,
+        lesion if coarse else None,
+        lesion if enhanced else None,
+        np.eye(4, dtype=np.float32) if cam else None,
+    )
 
 
 def write(path, rows, cases=(), **options):
@@ -99,7 +110,8 @@ class TestPictures:
         image, mask = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), bool)
         mask[:20, :30] = True
         plane = np.ones((8, 8), np.float32)
-        drawn = dict(panels(Case.reduced("x", image, mask, plane, plane, plane), "k"))
+        lesion = partial(restore, plane)
+        drawn = dict(panels(Case.reduced("x", image, mask, lesion, lesion, plane), "k"))
         path = next(ElementTree.fromstring(drawn["Truth"]).iter("path")).get("d")
         assert path.count("M") == 1
         assert path.endswith("Z")
@@ -111,9 +123,17 @@ class TestPictures:
         drawn = dict(panels(bare, "k"))
         assert "no truth" in drawn["Truth"]
         assert 'class="truth"' not in "".join(drawn.values())
-        image, plane = np.zeros((9, 9, 3), np.uint8), np.zeros((4, 4), np.float32)
-        strange = Case.reduced("x", image, None, plane, plane, np.full((2, 2), np.nan, np.float32))
+        image = np.zeros((9, 9, 3), np.uint8)
+        strange = Case.reduced("x", image, None, None, None, np.full((2, 2), np.nan, np.float32))
         assert strange.cam.max() == 0
+
+    def test_panels_of_the_networks_that_are_there(self):
+        for absent, left in (
+            ({"enhanced": False, "cam": False}, ["Coarse mask"]),
+            ({"coarse": False}, ["CAM", "Enhanced mask"]),
+            ({"coarse": False, "enhanced": False}, ["CAM"]),
+        ):
+            assert [name for name, _ in panels(case("x", **absent), "k")] == ["Image", "Truth", *left]
 
 
 class TestCharts:
@@ -123,6 +143,15 @@ class TestCharts:
         assert "enhanced, mean 70.0" in text
         assert "coarse, mean 35.0" in text
         assert jaccard_histogram([row("c")]) is None
+
+    def test_histogram_of_one_network(self):
+        both = row("a", ja=0.8)
+        coarse = svg(jaccard_histogram([replace(both, enhanced=None)]))
+        assert "coarse, mean 40.0" in coarse
+        assert "enhanced" not in coarse
+        enhanced = svg(jaccard_histogram([replace(both, coarse=None)]))
+        assert "enhanced, mean 80.0" in enhanced
+        assert "coarse" not in enhanced
 
     def test_roc_of_the_classes_that_are_there(self):
         rows = [row("a"), row("b", label="melanoma", said="melanoma"), row("c", label="melanoma", sure=0.6)]
@@ -219,10 +248,47 @@ class TestPage:
     def test_without_masks_and_labels(self, tmp_path):
         page = write(tmp_path / "r.html", [row("a", label=None)], [case("a", truth=False)])
         assert "1 image of the validation split: 0 with a mask, 0 with a diagnosis" in page
-        assert page.count("<b>–</b>") == 3
-        assert "no masks in this split" in page
+        assert re.findall(r"<b>(.*?)</b>", page) == ["–"]  # mean AUC
+        assert "needs images of every class" in page
+        assert "<h3>Segmentation</h3>" not in page
         assert "ROC curves" not in page
         assert "nan" not in page.replace("Decision", "").lower().split("</style>")[1].split("<figure>")[0]
+
+    def test_coarse_network_alone(self, tmp_path):
+        rows = [replace(r, probabilities=None, enhanced=None) for r in self.rows]
+        page = write(tmp_path / "r.html", rows, [case("one", enhanced=False, cam=False)])
+        assert "4 images of the validation split: 4 with a mask, 4 with a diagnosis" in page
+        assert re.findall(r"<b>(.*?)</b>", page) == ["30.0"]
+        assert "<td>coarse-SN</td>" in page
+        for word in ("enhanced", "Classification", "Mean AUC", "ROC curves", "Probabilities", "Diagnoses", "CAM,"):
+            assert word not in page.split("</style>")[1]
+        assert "JA coarse 45.0</span>" in page
+        assert choose(rows)["worst"] == ["four"]
+
+    def test_classifier_alone(self, tmp_path):
+        rows = [replace(r, coarse=None, enhanced=None) for r in self.rows]
+        page = write(tmp_path / "r.html", rows, [case("one", coarse=False, enhanced=False)])
+        assert "4 with a mask" in page
+        assert re.findall(r"<b>(.*?)</b>", page) == ["79.2"]  # of 83.3 and 75.0
+        for word in ("Segmentation", "coarse", "enhanced", "JA, image by image"):
+            assert word not in page.split("</style>")[1]
+        assert "<h3>Classification</h3>" in page
+        assert "Probabilities" in page
+
+    def test_without_the_coarse_network(self, tmp_path):
+        page = write(tmp_path / "r.html", [replace(r, coarse=None) for r in self.rows], [case("one", coarse=False)])
+        assert re.findall(r"<b>(.*?)</b>", page) == ["60.0", "79.2"]
+        assert "difference" not in page
+        assert "coarse" not in page.split("</style>")[1]
+        assert "JA enhanced 90.0</span>" in page
+
+    def test_the_protocol_is_told(self, tmp_path):
+        assert "saw each image once" in write(tmp_path / "a.html", self.rows)
+        result = summarise(self.rows, protocol="authors", split="test")
+        write_report(tmp_path / "b.html", result, self.rows, {})
+        page = (tmp_path / "b.html").read_text()
+        assert "merged from 18 views" in page
+        assert "<code>authors</code>" in page
 
     def test_training_section_only_with_logs(self, tmp_path):
         assert "<h2>Training</h2>" not in write(tmp_path / "a.html", self.rows)

@@ -49,6 +49,11 @@ def test_agrees_with_scikit_learn(seed):
 )
 def test_edges(truth, prediction, expected):
     assert score_mask(prediction, truth) == pytest.approx(expected)
+    # scikit-learn's way to the same rule: what divides zero by zero is 1
+    y, p = truth.ravel(), prediction.ravel()
+    measures = (jaccard_score, f1_score, recall_score)
+    ja, di, se = (measure(y, p, zero_division=1.0) for measure in measures)
+    assert expected == pytest.approx((ja, di, accuracy_score(y, p), se, recall_score(~y, ~p, zero_division=1.0)))
 
 
 def test_large_masks_are_counted_exactly():

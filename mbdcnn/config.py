@@ -27,7 +27,8 @@ class NetworkConfig:
     Attributes:
         segmentation_encoder: timm name of the encoder of coarse-SN and enhanced-SN.
         classification_encoder: timm name of mask-CN's backbone.
-        weights: `auto` (a local file of the encoder's name if there is one, else the hub), `none` (random), or a file.
+        weights: `auto` (a local file of the encoder's name if there is one, else the hub), `none` (random), a file, or
+            a folder with a file named after each encoder.
         output_stride: of the last feature maps; 16 keeps 14 x 14 maps at 224 x 224.
         decoder_channels: width of the DeepLabv3+ decoder.
         decoder_dropout: probability in the decoder's pyramid pooling.

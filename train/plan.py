@@ -102,18 +102,24 @@ def plan_run(run: Path, stages: Sequence[str], config: Config, manifest: Manifes
                 f"{manifest.root} is not the data that {run} began with (see {run / runs.MANIFEST}); "
                 "use another --run, or the same data to go on."
             )
-    if unfinished and config.bootstrap.start_run:
+    if config.bootstrap.start_run:
         for stage in unfinished:
             runs.require_stage(Path(config.bootstrap.start_run), stage)
-    elif set(unfinished) - {"enhanced"} or (unfinished and not config.bootstrap.coarse_start):
-        for encoder, source in plan.weights.items():
-            if source != "hub":
-                read_backbone(encoder, source)
+    else:
+        for encoder in _pretrained_encoders(config, unfinished):
+            read_backbone(encoder, plan.weights[encoder])  # now, lest a missing file stop the second stage
     for position, stage in enumerate(stages if unfinished else ()):
         for needed in needs(config, stage):
             if needed not in stages[:position]:
                 runs.require_stage(run, needed)
     return plan
+
+
+def _pretrained_encoders(config: Config, stages: Sequence[str]) -> list[str]:
+    """The encoders whose pretrained weights some stages start from."""
+    segmentation = "coarse" in stages or ("enhanced" in stages and not config.bootstrap.coarse_start)
+    named = {config.network.segmentation_encoder} if segmentation else set()
+    return sorted(named | ({config.network.classification_encoder} if "mask" in stages else set()))
 
 
 def _check_settings(run: Path, stage: str, config: Config, trained: bool) -> None:

@@ -20,6 +20,7 @@ from mbdcnn.data.derive import out_of_fold
 from mbdcnn.data.manifest import Item
 from mbdcnn.losses import HybridLoss
 from mbdcnn.networks import CoarseSN, EnhancedSN, LoadReport, MaskCN, place
+from mbdcnn.networks.backbone import tensors_of
 from train.engine import Progress, Task, fit, use_bfloat16
 from train.guidance import Segment, guiding_folder, mask_file, write_masks
 from train.pipeline import Loader, Sample
@@ -168,7 +169,7 @@ def _start(network: CoarseSN | MaskCN, stage: str, plan: Plan) -> LoadReport:
         encoders = plan.config.network.segmentation_encoder, plan.config.network.classification_encoder
         return network.load_pretrained(plan.pretrained(encoders[stage == "mask"]))
     runs.load_weights(network, before / stage / runs.WEIGHTS)
-    return LoadReport(len(network.state_dict()), 0, 0)
+    return LoadReport(len(tensors_of(network)), 0, 0)
 
 
 def _loss(config: Config) -> HybridLoss:

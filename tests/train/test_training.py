@@ -242,7 +242,7 @@ def test_the_preset_of_a_begun_run_is_remembered(finished: Path, sample_folder: 
         (["coarse"], "coarse.batch_size=100", r"has 24 training images with a mask, fewer than coarse\.batch_size"),
         (["mask"], "mask.batch_size=100", r"has 24 training images with a label, fewer than mask\.batch_size"),
         (["coarse"], "coarse.batch_size=9", r"coarse\.batch_size = 9 cannot be shared by 2 processes"),
-        (["coarse"], "network.weights=no.pth", r"there is no file no\.pth"),
+        (["coarse"], "network.weights=no.pth", r"there is no file or folder no\.pth"),
     ],
 )
 def test_what_a_stage_lacks_is_said_before_it_starts(

@@ -65,6 +65,7 @@ class Experiment:
         ph2: "" for ISIC-2017 alone, `direct` to score on PH2, `folds` to fine-tune on it.
         x_label: what a curve's `x` is.
         optimum: the paper's choice: `{"x": ...}` for a curve, both settings by name for a grid.
+        notes: what a reader of the result must know.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Experiment:
     ph2: str = ""
     x_label: str = ""
     optimum: Mapping[str, float] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def find(name: str) -> Experiment:
@@ -218,6 +220,12 @@ EXPERIMENTS = {
                 Claim("all three", "coarse-SN", "JA"),
                 Claim("all three", "mask-CN + enhanced-SN", "JA"),
                 Claim("all three", "coarse-SN, trained on without a map", "JA"),
+            ),
+            notes=(
+                "Enhanced-SN starts from coarse-SN and trains on; without coarse-SN it starts from its encoder's "
+                "pretrained weights and has its own epochs only.",
+                "The last row is not in the paper: it trains coarse-SN on for enhanced-SN's epochs, without the map, "
+                "and so tells the map's part from that of longer training.",
             ),
         ),
         Experiment(

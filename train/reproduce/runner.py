@@ -232,7 +232,7 @@ def _shortened(config: Config, budget: float) -> Config:
 def _notes(experiment: Experiment, arms: Sequence[Arm], split: str) -> list[str]:
     """What a reader must know to judge the figures."""
     shared = set.intersection(*(set(arm.settings) for arm in arms)) if len(arms) > 1 else set()
-    notes = [f"All rows were trained with {setting}." for setting in sorted(shared)]
+    notes = [*experiment.notes, *(f"All rows were trained with {setting}." for setting in sorted(shared))]
     if split != experiment.split:
         notes.append(f"The data set has no {experiment.split} split: the scores are the {split} split's.")
     if split == "validation":

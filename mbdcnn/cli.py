@@ -27,11 +27,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # package -> the extra that brings it, to name the one that is missing; the room serve names its own
 _EXTRAS = {"nvidia": "train"}
 _FOLDER = click.Path(path_type=Path)
+_PROTOCOL = click.Choice(["single", "authors"])
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def _json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")(command)
+
+
+def _nproc_option(command: _Command) -> _Command:
+    words = "Processes: a number, or auto (one per GPU, else one)."
+    return click.option("--nproc", default="auto", show_default=True, help=words)(command)
 
 
 def _answer(document: object, as_json: bool, text: str) -> None:
@@ -96,9 +102,7 @@ def data_index(folder: Path, out: Path | None, as_json: bool) -> None:
 @click.option("--data", "data_folder", type=_FOLDER, required=True, help="Folder in the ISIC-2017 layout.")
 @click.option("--run", type=_FOLDER, help="Run folder.  [default: runs/<data>-<preset>]")
 @click.option("--preset", "preset_name", help="Starting point of the settings.  [default: the run's own, else compact]")
-@click.option(
-    "--nproc", default="auto", show_default=True, help="Processes: a number, or auto (one per GPU, else one)."
-)
+@_nproc_option
 @_json_option
 def train(
     stage: str,
@@ -143,7 +147,7 @@ def train(
 @click.option("--split", type=click.Choice(SPLITS), default="validation", show_default=True)
 @click.option(
     "--protocol",
-    type=click.Choice(["single", "authors"]),
+    type=_PROTOCOL,
     default="single",
     show_default=True,
     help="One view of an image, or the authors' 18 views and 9 crops: 63 network passes instead of 3.",
@@ -152,31 +156,15 @@ def train(
 @_json_option
 def evaluate(run: Path, data_folder: Path, split: str, protocol: str, out: Path | None, as_json: bool) -> None:
     """Score a run on a split: JSON, a CSV line per image, a page of pictures."""
-    import torch
-
     from mbdcnn import runs
-    from mbdcnn.config import STAGES
     from mbdcnn.data.index import index_folder
-    from mbdcnn.networks import place
-    from train.evaluate import evaluate as score
+    from train.evaluate import evaluate_run
 
-    networks, config = runs.load_finished(run)
-    networks = place(networks, "cuda" if torch.cuda.is_available() else "cpu")
+    loaded = runs.load_finished(run)  # first: that a stage is missing should not be said after minutes of indexing
     manifest = index_folder(data_folder, progress=sys.stderr.isatty())
     out = out or run / "evaluation" / (split if protocol == "single" else f"{split}-{protocol}")
     out.mkdir(parents=True, exist_ok=True)
-    logs = [run / stage / runs.LOG for stage in STAGES]
-    result = score(
-        networks,
-        manifest,
-        split,
-        out,
-        config.preprocessing,
-        progress=sys.stderr.isatty(),
-        title=f"{run.resolve().name} on {manifest.root.resolve().name}, {split}",
-        logs=logs,
-        protocol=protocol,
-    )
+    result = evaluate_run(run, loaded, manifest, split, out, protocol, sys.stderr.isatty())
     _answer(result, as_json, f"{_scores(result)}; report in {out / 'report.html'}")
 
 
@@ -188,11 +176,9 @@ def evaluate(run: Path, data_folder: Path, split: str, protocol: str, out: Path 
 @click.option("--preset", "preset_name", default="compact", show_default=True, help="Starting point of the settings.")
 @click.option("--budget", default=1.0, show_default=True, help="Share of the preset's epochs.")
 @click.option("--seeds", default=1, show_default=True, help="Repetitions, for means and deviations.")
-@click.option("--protocol", type=click.Choice(["single", "authors"]), default="single", show_default=True)
+@click.option("--protocol", type=_PROTOCOL, default="single", show_default=True)
 @click.option("--out", type=_FOLDER, default=Path("runs", "reproduce"), show_default=True, help="For all results.")
-@click.option(
-    "--nproc", default="auto", show_default=True, help="Processes: a number, or auto (one per GPU, else one)."
-)
+@_nproc_option
 @_json_option
 def reproduce(
     name: str,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
 
 class UserError(Exception):
     """A mistake that its user can mend.
@@ -16,3 +19,10 @@ def explain(error: UserError | OSError) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}; name another place, or mend its permissions or space."
     return str(error)
+
+
+def unknown(kind: str, name: str, known: Collection[str]) -> UserError:
+    """The refusal of a name that is none of those known, with the near one and all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return UserError(f"There is no {kind} {name}; {hint}The {kind}s are {', '.join(known)}.")

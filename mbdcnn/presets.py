@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import replace
 
 from mbdcnn.config import AugmentationConfig, Config, NetworkConfig, StageConfig
-from mbdcnn.errors import UserError
+from mbdcnn.errors import unknown
 from mbdcnn.preprocessing import Preprocessing
 
 
@@ -64,7 +63,5 @@ def preset(name: str) -> Config:
         UserError: no such preset.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"There is no preset {name}; {hint}The presets are {', '.join(PRESETS)}.")
+        raise unknown("preset", name, PRESETS)
     return PRESETS[name]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from pathlib import Path
@@ -109,12 +110,12 @@ def load_networks(run: Path) -> tuple[MutualBootstrap, Config]:
     return load_finished(run)
 
 
-def load_finished(run: Path, rounds: int = 99) -> tuple[MutualBootstrap, Config]:
+def load_finished(run: Path, rounds: int | None = None) -> tuple[MutualBootstrap, Config]:
     """The networks of the stages that a run has finished, in evaluation mode, and the settings of the last one.
 
     Args:
         run: run folder.
-        rounds: of the bootstrapping to load at most.
+        rounds: of the bootstrapping to load at most; None for all that are finished.
 
     Raises:
         UserError: no stage is finished, one of those that a finished one learnt from is missing, or files do not fit
@@ -128,7 +129,10 @@ def load_finished(run: Path, rounds: int = 99) -> tuple[MutualBootstrap, Config]
         require_stage(run, stage)
     coarse_sn, mask_cn, enhanced_sn = (_stage_if(stage in finished, run, stage) for stage in STAGES)
     further: list[Any] = []
-    while len(further) + 2 <= rounds and is_finished(folder := round_folder(run, len(further) + 2), STAGES[-1]):
+    for number in itertools.count(2) if rounds is None else range(2, rounds + 1):
+        folder = round_folder(run, number)
+        if not is_finished(folder, STAGES[-1]):
+            break
         further.append([load_stage(folder, stage) for stage in STAGES[1:]])
     return MutualBootstrap(coarse_sn, mask_cn, enhanced_sn, further).eval(), config
 

@@ -20,17 +20,21 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mbdcnn.config import STAGES
 from mbdcnn.errors import UserError
 from mbdcnn.metrics import SegmentationScores, score_mask
+from mbdcnn.networks import place
 from mbdcnn.preprocessing import MASK_THRESHOLD, ImageError, Preprocessing, decode_image, decode_mask
-from mbdcnn.runs import METRICS, write_json
+from mbdcnn.runs import LOG, METRICS, write_json
 from train._report_cases import Case, choose
 from train._report_rows import Row, summarise, write_csv
 from train.protocols import Answer, Authors, Lesion, Predict, Single, protocol_named
 from train.report import write_report
 
 if TYPE_CHECKING:
+    from mbdcnn.config import Config
     from mbdcnn.data.manifest import Item, Manifest
+    from mbdcnn.networks import MutualBootstrap
 
 _DECODERS = min(4, cpu_count() or 1)  # each holds one image: up to 0.5 GB at 30 million pixels
 
@@ -113,6 +117,30 @@ def evaluate(
         logs=logs,
     )
     return result
+
+
+def evaluate_run(
+    run: Path,
+    loaded: tuple[MutualBootstrap, Config],
+    manifest: Manifest,
+    split: str,
+    out: Path,
+    protocol: str,
+    progress: bool,
+) -> dict[str, Any]:
+    """`evaluate` for what `load_finished` gave of a run folder, on the GPU if there is one."""
+    networks, config = loaded
+    return evaluate(
+        place(networks, "cuda" if torch.cuda.is_available() else "cpu"),
+        manifest,
+        split,
+        out,
+        config.preprocessing,
+        progress=progress,
+        title=f"{run.resolve().name} on {manifest.root.resolve().name}, {split}",
+        logs=[run / stage / LOG for stage in STAGES],
+        protocol=protocol,
+    )
 
 
 def _items(manifest: Manifest, split: str) -> tuple[Item, ...]:

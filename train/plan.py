@@ -37,9 +37,10 @@ class Plan:
     weights: dict[str, str]
     round: int = 1
 
-    def folder(self, stage: str) -> Path:
-        """Where a stage of this round leaves its files."""
-        return runs.round_folder(self.run, self.round) / stage
+    @property
+    def round_folder(self) -> Path:
+        """The run folder of this round."""
+        return runs.round_folder(self.run, self.round)
 
     @property
     def guiding_folder(self) -> Path:
@@ -49,7 +50,7 @@ class Plan:
     @property
     def proxy_folder(self) -> Path:
         """Where the proxy labels of images without a mask lie."""
-        return self.folder("mask") / "proxies"
+        return self.round_folder / "mask" / "proxies"
 
     def planes(self, stage: str) -> tuple[str, ...]:
         """The masks that a stage's batches carry."""

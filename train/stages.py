@@ -22,7 +22,7 @@ from mbdcnn.losses import HybridLoss
 from mbdcnn.networks import CoarseSN, EnhancedSN, LoadReport, MaskCN, place
 from mbdcnn.networks.backbone import tensors_of
 from train.engine import Progress, Task, fit, use_bfloat16
-from train.guidance import Segment, guiding_folder, mask_file, write_masks
+from train.guidance import Segment, mask_file, write_masks
 from train.pipeline import Loader, Sample
 from train.plan import Plan
 from train.processes import Process, threads_each
@@ -50,15 +50,14 @@ def train_stages(process: Process, plan: Plan, stages: Sequence[str]) -> None:
 
 
 def _train_unless_finished(process: Process, plan: Plan, stage: str) -> None:
-    folder = plan.folder(stage)
-    if not runs.is_finished(folder.parent, stage):
+    if not runs.is_finished(plan.round_folder, stage):
         _train(process, plan, stage)
     elif process.is_first:
-        print(f"{stage:<9}is finished in {folder}", file=sys.stderr)
+        print(f"{stage:<9}is finished in {plan.round_folder / stage}", file=sys.stderr)
 
 
 def _train(process: Process, plan: Plan, stage: str) -> None:
-    folder, config = plan.folder(stage), plan.config
+    folder, config = plan.round_folder / stage, plan.config
     if plan.is_guided(stage):
         _write_guiding_masks(process, plan, stage)
     if stage == "enhanced" and plan.proxied():
@@ -91,8 +90,7 @@ def _write_guiding_masks(process: Process, plan: Plan, stage: str) -> None:
     folder, folds = plan.guiding_folder, plan.config.bootstrap.coarse_folds
     if plan.round == 1 and folds > 1:
         for number, (held_out, manifest) in enumerate(out_of_fold(plan.manifest, folds, plan.config.seed), 1):
-            run = guiding_folder(plan.run, plan.config, 1) / f"fold-{number}"
-            fold = replace(plan, run=run, manifest=manifest)
+            fold = replace(plan, run=folder / f"fold-{number}", manifest=manifest)
             _train_unless_finished(process, fold, "coarse")
             ids = {item.sha256 for item in held_out}
             chosen = [item for item in items if item.split == "training" and item.sha256 in ids]
@@ -130,7 +128,7 @@ def _proxy_maker(process: Process, plan: Plan) -> Segment:
 
 
 def _mask_cn(plan: Plan) -> MaskCN:
-    network = runs.load_stage(plan.folder("mask").parent, "mask")
+    network = runs.load_stage(plan.round_folder, "mask")
     assert isinstance(network, MaskCN)
     return network
 

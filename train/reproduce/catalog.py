@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mbdcnn.data.manifest import Manifest
-from mbdcnn.errors import UserError
+from mbdcnn.errors import unknown
 
 TOP_K = (10, 30, 50, 100, 150)
 MARGIN = (0.1, 0.2, 0.3, 0.4)
@@ -88,9 +87,7 @@ def find(name: str) -> Experiment:
         UserError: no such experiment.
     """
     if name not in EXPERIMENTS:
-        near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"There is no experiment {name}; {hint}The experiments are {', '.join(EXPERIMENTS)}.")
+        raise unknown("experiment", name, EXPERIMENTS)
     return EXPERIMENTS[name]
 
 

@@ -19,6 +19,12 @@ def measured(evaluation: Mapping[str, Any], path: str) -> float | None:
     return found
 
 
+def mean_of_known(values: Sequence[float | None]) -> float | None:
+    """The mean of those that are defined; None where none is."""
+    known = _known(values)
+    return statistics.fmean(known) if known else None
+
+
 def row(
     arm: Arm,
     measures: Sequence[str],
@@ -38,13 +44,13 @@ def row(
         paper: measure -> fraction.
     """
     values = {m: [results.get(seed, {}).get(m) for seed in seeds] for m in measures}
-    known = {m: [v for v in values[m] if v is not None] for m in measures}
+    known = {m: _known(values[m]) for m in measures}
     return {
         "label": arm.label,
         "x": arm.x,
         "series": arm.series,
         "values": values,
-        "mean": {m: statistics.fmean(known[m]) if known[m] else None for m in measures},
+        "mean": {m: mean_of_known(values[m]) for m in measures},
         "std": {m: statistics.stdev(known[m]) if len(known[m]) > 1 else None for m in measures},
         "paper": dict(paper),
         "run": [folder for seed in seeds for folder in runs.get(seed, ())],
@@ -57,6 +63,10 @@ def findings(claims: Sequence[Claim], rows: Sequence[Mapping[str, Any]]) -> list
     return [
         sentence for claim in claims if (sentence := _finding(claim, by_label[claim.higher], by_label[claim.lower]))
     ]
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _finding(claim: Claim, higher: Mapping[str, Any], lower: Mapping[str, Any]) -> str | None:

@@ -10,8 +10,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mbdcnn import runs
 from mbdcnn.config import STAGES, Config, override
 from mbdcnn.data.derive import fold_manifest
@@ -19,13 +17,12 @@ from mbdcnn.data.manifest import Manifest
 from mbdcnn.errors import UserError
 from mbdcnn.lineage import lineage
 from mbdcnn.machine import machine
-from mbdcnn.networks import place
-from train.evaluate import evaluate
+from train.evaluate import evaluate_run
 from train.plan import plan_run
 from train.processes import run_processes
 from train.reproduce.catalog import Arm, Experiment
 from train.reproduce.maps import draw_maps
-from train.reproduce.outcome import findings, measured, row
+from train.reproduce.outcome import findings, mean_of_known, measured, row
 from train.reproduce.published import competitors, paper_figures, paper_source
 from train.reproduce.render import write_report
 from train.reproduce.shelf import locked, run_folder
@@ -156,9 +153,7 @@ def _row(
 
 def _averaged(evaluations: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> dict[str, float | None]:
     """Each measure, averaged over evaluations (the folds)."""
-    found = {m: [measured(e, m) for e in evaluations] for m in measures}
-    known = {m: [v for v in values if v is not None] for m, values in found.items()}
-    return {m: sum(values) / len(values) if values else None for m, values in known.items()}
+    return {m: mean_of_known([measured(e, m) for e in evaluations]) for m in measures}
 
 
 def _command(experiment: Experiment, config: Config, scale: Scale, settings: Sequence[str]) -> str:
@@ -197,8 +192,8 @@ class _Work:
     def _train(self, config: Config, manifest: Manifest) -> Path:
         run = run_folder(self.out, config, self.stage, manifest.fingerprint)
         stages = lineage(config, self.stage)
-        plan = plan_run(run, stages, config, manifest, self.scale.processes)
         if not all(runs.is_finished(run, stage) for stage in stages):
+            plan = plan_run(run, stages, config, manifest, self.scale.processes)
             run_processes(train_stages, self.scale.processes, plan, stages)
         self.trained.append(run)
         return run
@@ -208,19 +203,8 @@ class _Work:
         folder = run / "evaluation" / name
         if (folder / runs.METRICS).is_file():
             return json.loads((folder / runs.METRICS).read_text())
-        networks, config = runs.load_finished(run)
-        networks = place(networks, "cuda" if torch.cuda.is_available() else "cpu")
-        return evaluate(
-            networks,
-            manifest,
-            split,
-            folder,
-            config.preprocessing,
-            progress=sys.stderr.isatty(),
-            title=f"{run.name} on {manifest.root.resolve().name}, {split}",
-            logs=[run / stage / runs.LOG for stage in STAGES],
-            protocol=self.scale.protocol,
-        )
+        loaded = runs.load_finished(run)
+        return evaluate_run(run, loaded, manifest, split, folder, self.scale.protocol, sys.stderr.isatty())
 
 
 def _shortened(config: Config, budget: float) -> Config:

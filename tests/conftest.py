@@ -1,6 +1,9 @@
 """Settings for every test."""
 
 import os
+import signal
 
 # As the command does: waiting OpenMP threads sleep, so that tests with several processes do not starve each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A shell starts its background jobs deaf to Ctrl-C, and so would be the commands that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)

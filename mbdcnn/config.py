@@ -17,6 +17,7 @@ from mbdcnn.preprocessing import Preprocessing
 STAGES = ("coarse", "mask", "enhanced")
 SCHEDULES = ("constant", "poly")
 PRECISIONS = ("auto", "float32", "bfloat16")
+COARSE_MASKS = ("stored", "computed")
 E_LAYER_PLACES = ("encoder", "aspp", "decoder", "none")
 
 
@@ -111,6 +112,8 @@ class BootstrapConfig:
 
     Attributes:
         coarse_start: enhanced-SN starts from coarse-SN's weights; otherwise from its encoder's pretrained ones.
+        coarse_masks: `stored` (segmented once, before the stage that they guide) or `computed` (segmented anew for each
+            batch, on the trainer's device, and nothing written); the masks are the same.
         coarse_folds: with N >= 2 the training images' coarse masks come from N networks, each trained without the
             images that it segments; 1 lets coarse-SN segment the images that it was trained on.
         rounds: how often mask-CN and enhanced-SN are trained; from the second on, the enhanced masks guide.
@@ -120,6 +123,7 @@ class BootstrapConfig:
     """
 
     coarse_start: bool = True
+    coarse_masks: str = "stored"
     coarse_folds: int = 1
     rounds: int = 1
     proxy_labels: bool = False
@@ -250,6 +254,11 @@ def _check(config: Config) -> None:
         (0 <= config.network.decoder_dropout < 1, "network.decoder_dropout is at least 0 and below 1"),
         (config.network.e_layer in E_LAYER_PLACES, f"network.e_layer is one of {', '.join(E_LAYER_PLACES)}"),
         (config.bootstrap.coarse_folds >= 1, "bootstrap.coarse_folds is at least 1"),
+        (config.bootstrap.coarse_masks in COARSE_MASKS, f"bootstrap.coarse_masks is one of {', '.join(COARSE_MASKS)}"),
+        (
+            config.bootstrap.coarse_masks == "stored" or config.bootstrap.coarse_folds == 1,
+            "bootstrap.coarse_masks is stored where bootstrap.coarse_folds is above 1",
+        ),
         (config.bootstrap.rounds >= 1, "bootstrap.rounds is at least 1"),
         (config.supervision.pixel_labels >= 0, "supervision.pixel_labels is at least 0"),
         (config.supervision.image_labels >= 0, "supervision.image_labels is at least 0"),

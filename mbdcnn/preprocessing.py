@@ -83,14 +83,14 @@ def decode_mask(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode a lesion mask of any depth.
 
     Returns:
-        `(H, W)` bool, true where the grey value is above half of the 8-bit range.
+        `(H, W)` bool, upright by its EXIF orientation, true where the grey value is above half of the 8-bit range.
 
     Raises:
         ImageError: as `decode_image`.
     """
     image = open_image(data, max_pixels)
     try:
-        return np.asarray(image.convert("L")) > 127
+        return np.asarray(ImageOps.exif_transpose(image).convert("L")) > 127
     except Exception:
         raise ImageError("the mask is damaged or truncated") from None
 

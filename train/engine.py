@@ -46,7 +46,7 @@ class Task(Protocol):
         """This process's training batches."""
 
     def losses(self, network: nn.Module, batch: LoadedBatch) -> dict[str, Tensor]:
-        """Scalars; `loss` is minimised, the others are its parts."""
+        """Means over the batch: `loss` is minimised, the others are its parts."""
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Measures of the validation set, the same on every process."""
@@ -123,7 +123,7 @@ def fit(task: Task, name: str, config: Config, folder: Path, process: Process) -
         )
         for batch in bar:
             with autocast:
-                losses = task.losses(trained, batch)
+                losses = {name: loss * batch.weight for name, loss in task.losses(trained, batch).items()}
             optimizer.zero_grad(set_to_none=True)
             losses["loss"].backward()
             rates.append(float(scheduler.get_last_lr()[0]))

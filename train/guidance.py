@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
 from mbdcnn.config import Config
@@ -15,11 +14,9 @@ from mbdcnn.data.manifest import Item
 from mbdcnn.files import replacing
 from mbdcnn.networks import binarise
 from mbdcnn.runs import round_folder
-from train.pipeline import LoadedBatch, Loader, Sample
+from train.pipeline import Loader, Sample, Segment
 from train.processes import Process
 from train.sampling import EvaluationOrder
-
-Segment = Callable[[LoadedBatch], Tensor]  # lesion probabilities `(B, 1, S, S)`
 
 
 def guiding_folder(run: Path, config: Config, round_number: int) -> Path:
@@ -43,6 +40,7 @@ def write_masks(
     planes: Sequence[str],
     config: Config,
     process: Process,
+    computed: Mapping[str, Segment] | None = None,
 ) -> None:
     """Segment the images whose mask is not there yet.
 
@@ -56,6 +54,7 @@ def write_masks(
         planes: names of the masks in `sample`.
         config: of the run.
         process: this one; the work is shared.
+        computed: further masks that `load` needs, as the loader makes them.
     """
     missing = [i for i in items if not mask_file(folder, i).is_file()]
     process.barrier()  # nobody writes before everybody has looked
@@ -68,7 +67,7 @@ def write_masks(
         segment = load()
         order = EvaluationOrder(len(own), config.coarse.batch_size)
         samples = [sample(item) for item in own]
-        loader = Loader(samples, planes, order, config.preprocessing, None, config.seed, process.device)
+        loader = Loader(samples, planes, order, config.preprocessing, None, config.seed, process.device, 1, computed)
         bar = tqdm(total=len(own), desc=folder.name, leave=False, disable=not process.is_first or None)
         for batch in loader.epoch(0):
             with torch.no_grad():

@@ -1,22 +1,26 @@
-"""The DALI pipeline that feeds every stage: decode, augment, resize, normalise; the same graph on a CPU and a GPU."""
+"""Batches through DALI for every stage, the same on a CPU and a GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from nvidia.dali import fn, pipeline_def, types
-from nvidia.dali.data_node import DataNode
 from nvidia.dali.plugin.pytorch import DALIGenericIterator, LastBatchPolicy
 from torch import Tensor
 
 from mbdcnn.config import AugmentationConfig
+from mbdcnn.networks import binarise
 from mbdcnn.preprocessing import Preprocessing
 from train.augmentation import Geometry, draw_geometry, upright
+from train.encoded import EncodedFiles
+from train.graph import sample_graph
 from train.sampling import Batch, EvaluationOrder, TrainingOrder
+from train.warp import PlaneWarp
+
+_PREFETCH = 2  # batches that DALI prepares ahead
 
 
 @dataclass(frozen=True)
@@ -43,16 +47,24 @@ class LoadedBatch:
         planes: name -> `(B, 1, S, S)` float32 in {0, 1}.
         labels: `(B,)` int64.
         indices: `(B,)` int64, of the samples.
+        weight: of this process's share in means over all (`train.sampling.Batch`).
     """
 
     images: Tensor
     planes: dict[str, Tensor]
     labels: Tensor
     indices: Tensor
+    weight: float = 1.0
+
+
+Segment = Callable[[LoadedBatch], Tensor]  # lesion probabilities `(B, 1, S, S)`
 
 
 class Loader:
     """Batches of samples through DALI.
+
+    What a batch holds is a pure function of the seed, the epoch and the batch's place in it, whatever the number of
+    threads and processes: a training that goes on at (epoch, batch) gets what it would have got.
 
     Args:
         samples: the data set.
@@ -60,9 +72,10 @@ class Loader:
         order: which samples, in which batches.
         preprocessing: size, mean and deviation.
         augmentation: ranges of the random geometry; None leaves the frame as it is.
-        seed: of the geometry, which is a pure function of (seed, epoch, position in the epoch).
+        seed: of the geometry.
         device: the trainer's.
         threads: of DALI's CPU operators.
+        computed: further planes by name, from the whole frames that are not augmented; they too take the geometry.
     """
 
     def __init__(
@@ -75,6 +88,7 @@ class Loader:
         seed: int,
         device: torch.device,
         threads: int = 1,
+        computed: Mapping[str, Segment] | None = None,
     ) -> None:
         self.samples = samples
         self.planes = tuple(planes)
@@ -82,42 +96,76 @@ class Loader:
         self.seed = seed
         self.augmentation = augmentation
         self.preprocessing = preprocessing
+        self.computed = dict(computed or {})
+        self._device, self._threads = device, threads
+        self._files = EncodedFiles()
         self._epoch = 0
         self._batches: list[Batch] = []
-        gpu = device.type == "cuda"
-        self._pipeline = _pipeline(
+        self._iterator: DALIGenericIterator | None = None
+        self._warp: PlaneWarp | None = None
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[LoadedBatch]:
+        """The batches of one epoch from the `first` on; any epoch can be asked for, in any order.
+
+        A file that Pillow reads and DALI refuses is handed to DALI in another encoding, and the epoch goes on.
+
+        Raises:
+            UserError: a file has gone, or can no longer be decoded.
+        """
+        batches = self.order.batches(epoch)
+        while first < len(batches):
+            self._epoch, self._batches = epoch, batches[first:]
+            try:
+                for batch, loaded in zip(self._batches, self._run(), strict=True):
+                    first += 1
+                    yield self._completed(batch, loaded)
+            except RuntimeError:  # the pipeline is dead after it, and it may lie up to a queue ahead
+                ahead = {i for batch in batches[first : first + _PREFETCH + 1] for i in batch.indices}
+                samples = [self.samples[i] for i in sorted(ahead)]
+                images, planes = [s.image for s in samples], [p for s in samples for p in s.planes]
+                if not self._files.reencode_refused(images, planes, self._device):
+                    raise
+
+    def _run(self) -> Iterator[dict[str, Tensor]]:
+        """What DALI makes of the current batches; the pipeline is kept for the next epoch only if it ends well."""
+        iterator, self._iterator = self._iterator, None
+        if iterator is None:
+            iterator = self._built()
+        else:
+            iterator.reset()
+        for (outputs,) in iterator:
+            yield outputs
+        self._iterator = iterator
+
+    def _built(self) -> DALIGenericIterator:
+        gpu = self._device.type == "cuda"
+        upright = self._needs_frames
+        pipeline = sample_graph(
             source=self._read,
             n_planes=len(self.planes),
-            spec=preprocessing,
-            augment=augmentation is not None,
+            spec=self.preprocessing,
+            augment=self.augmentation is not None,
+            upright=upright,
             gpu=gpu,
-            batch_size=max((len(b.indices) for b in order.batches(0)), default=1),
-            num_threads=threads,
-            device_id=device.index or 0 if gpu else None,
-            prefetch_queue_depth=2,
+            batch_size=self._largest,
+            num_threads=self._threads,
+            device_id=self._device.index or 0 if gpu else None,
+            prefetch_queue_depth=_PREFETCH,
         )
-        self._pipeline.build()
-        self._iterator: DALIGenericIterator | None = None
+        pipeline.build()
+        names = ["images", *self.planes, "labels", "indices", *(["frames"] if upright else [])]
+        return DALIGenericIterator(
+            pipeline, names, last_batch_policy=LastBatchPolicy.PARTIAL, prepare_first_batch=False
+        )
 
-    def epoch(self, epoch: int) -> Iterator[LoadedBatch]:
-        """The batches of one epoch; any epoch can be asked for, in any order."""
-        self._epoch, self._batches = epoch, self.order.batches(epoch)
-        if not self._batches:  # more processes than images
-            return
-        names = ["images", *self.planes, "labels", "indices"]
-        if self._iterator is None:
-            self._iterator = DALIGenericIterator(
-                self._pipeline, names, last_batch_policy=LastBatchPolicy.PARTIAL, prepare_first_batch=False
-            )
-        else:
-            self._iterator.reset()
-        for (batch,) in self._iterator:
-            yield LoadedBatch(
-                images=batch["images"],
-                planes={name: batch[name] for name in self.planes},
-                labels=batch["labels"].flatten(),
-                indices=batch["indices"].flatten(),
-            )
+    @property
+    def _needs_frames(self) -> bool:
+        """Whether computed planes need the frames beside the augmented images."""
+        return bool(self.computed) and self.augmentation is not None
+
+    @property
+    def _largest(self) -> int:
+        return max((len(batch.indices) for batch in self.order.batches(0)), default=1)
 
     def _read(self, iteration: int) -> tuple[list[np.ndarray], ...]:
         """The encoded files and the geometry of one batch; called by DALI ahead of the trainer."""
@@ -125,10 +173,10 @@ class Loader:
             raise StopIteration
         batch = self._batches[iteration]
         samples = [self.samples[i] for i in batch.indices]
-        geometry = [self._geometry(int(p)) for p in batch.positions]
+        geometry = self._geometry(batch)
         return (
-            [_encoded(s.image) for s in samples],
-            *([_encoded(s.planes[k]) for s in samples] for k in range(len(self.planes))),
+            [self._files.read(s.image) for s in samples],
+            *([self._files.read(s.planes[k]) for s in samples] for k in range(len(self.planes))),
             [np.array([s.label], np.int64) for s in samples],
             [np.array([i], np.int64) for i in batch.indices],
             [g.crop_start for g in geometry],
@@ -136,58 +184,24 @@ class Loader:
             *([[g.matrix for g in geometry]] if self.augmentation else []),
         )
 
-    def _geometry(self, position: int) -> Geometry:
+    def _geometry(self, batch: Batch) -> list[Geometry]:
         if self.augmentation is None:
-            return upright()
-        rng = np.random.default_rng([self.seed, self._epoch, position])
-        return draw_geometry(self.augmentation, self.preprocessing.image_size, rng)
+            return [upright()] * len(batch.positions)
+        sources = (np.random.default_rng([self.seed, self._epoch, position]) for position in batch.positions)
+        return [draw_geometry(self.augmentation, self.preprocessing.image_size, rng) for rng in sources]
 
+    def _completed(self, batch: Batch, outputs: dict[str, Tensor]) -> LoadedBatch:
+        planes = {name: outputs[name] for name in self.planes}
+        labels, indices = outputs["labels"].flatten(), outputs["indices"].flatten()
+        frames = LoadedBatch(outputs["frames" if self._needs_frames else "images"], {}, labels, indices)
+        for name, segment in self.computed.items():
+            # in full precision also under the trainer's autocast: as masks that are written before the training
+            with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
+                mask = binarise(segment(frames))
+            planes[name] = self._warped(mask, batch) if self.augmentation else mask
+        return LoadedBatch(outputs["images"], planes, labels, indices, batch.weight)
 
-def _encoded(path: Path) -> np.ndarray:
-    return np.fromfile(path, dtype=np.uint8)
-
-
-@pipeline_def
-def _pipeline(
-    source: Callable[[int], tuple[list[np.ndarray], ...]], n_planes: int, spec: Preprocessing, augment: bool, gpu: bool
-) -> tuple[DataNode, ...]:
-    """Image, planes, label and index; every plane takes exactly the image's way, with nearest neighbours.
-
-    The crop is cut and resized in one antialiased step, then one affine warp does the rest: two resamplings in all,
-    and neither aliases when the original is many times the network's size.
-    """
-    encoded, *rest = fn.external_source(source=source, num_outputs=5 + n_planes + augment, batch=True)
-    planes, (labels, indices, start, end, *matrix) = rest[:n_planes], rest[n_planes:]
-    size = [spec.image_size, spec.image_size]
-
-    image = fn.decoders.image(encoded, device="mixed" if gpu else "cpu", output_type=types.RGB)
-    image = fn.resize(
-        image,
-        size=size,
-        roi_start=start,
-        roi_end=end,
-        roi_relative=True,
-        interp_type=types.INTERP_LINEAR,
-        antialias=True,
-    )
-    if augment:
-        image = fn.warp_affine(image, matrix=matrix[0], interp_type=types.INTERP_LINEAR, fill_value=0, inverse_map=True)
-    image = fn.crop_mirror_normalize(
-        image,
-        mean=[255 * m for m in spec.mean],
-        std=[255 * s for s in spec.std],
-        dtype=types.FLOAT,
-        output_layout="CHW",
-    )
-    outputs = [image]
-    for encoded_plane in planes:
-        plane = fn.decoders.image(encoded_plane, device="cpu", output_type=types.GRAY)
-        plane = plane.gpu() if gpu else plane
-        plane = fn.resize(
-            plane, size=size, roi_start=start, roi_end=end, roi_relative=True, interp_type=types.INTERP_NN
-        )
-        if augment:
-            plane = fn.warp_affine(plane, matrix=matrix[0], interp_type=types.INTERP_NN, fill_value=0, inverse_map=True)
-        outputs.append(fn.transpose(fn.cast(plane > 127, dtype=types.FLOAT), perm=[2, 0, 1]))
-    labels, indices = (labels.gpu(), indices.gpu()) if gpu else (labels, indices)
-    return (*outputs, labels, indices)
+    def _warped(self, mask: Tensor, batch: Batch) -> Tensor:
+        if self._warp is None:
+            self._warp = PlaneWarp(self.preprocessing.image_size, self._largest, self._device, self._threads)
+        return self._warp(mask, self._geometry(batch))

@@ -53,13 +53,17 @@ class Plan:
         return self.round_folder / "mask" / "proxies"
 
     def planes(self, stage: str) -> tuple[str, ...]:
-        """The masks that a stage's batches carry."""
+        """The masks that a stage's batches carry and that lie on disk."""
         truth = ("truth",) if stage != "mask" else ()
-        return (*truth, "guide") if self.is_guided(stage) else truth
+        return (*truth, "guide") if self.reads_guide(stage) else truth
 
     def is_guided(self, stage: str) -> bool:
         """Whether a stage looks at coarse masks."""
         return self.config.network.mask_channel and (stage == "mask" or "mask" in needs(self.config, stage))
+
+    def reads_guide(self, stage: str) -> bool:
+        """Whether a stage finds its coarse masks on disk; where it is guided and does not, it computes them."""
+        return self.is_guided(stage) and self.config.bootstrap.coarse_masks == "stored"
 
     def items(self, split: str, stage: str) -> tuple[Item, ...]:
         """The images that a stage can use: those with a mask, or for mask-CN those with a label."""
@@ -156,5 +160,8 @@ def _check_data(plan: Plan, stage: str, world: int) -> None:
                     f"bootstrap.coarse_folds = {plan.config.bootstrap.coarse_folds} leaves fewer training images than "
                     f"coarse.batch_size = {batch}; lower the batch size or raise the folds."
                 )
-    if batch % world:
-        raise UserError(f"{stage}.batch_size = {batch} cannot be shared by {world} processes; make it a multiple.")
+    if batch % world or (world > 1 and batch < 2 * world):  # the smallest batch of an epoch is half as large
+        raise UserError(
+            f"{stage}.batch_size = {batch} cannot be shared by {world} processes; "
+            f"make it a multiple of {world}, at least {2 * world}."
+        )

@@ -1,7 +1,11 @@
-"""Which samples make up each batch: a pure function of seed and epoch, the same for any number of processes."""
+"""Which samples make up each batch: a pure function of seed and epoch, the same for any number of processes.
+
+That makes a place in training two numbers, the epoch and the batch: whoever asks for them gets the same samples.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,21 +19,25 @@ class Batch:
     Attributes:
         positions: in the epoch; together with seed and epoch they fix each sample's augmentation.
         indices: of the items to load, aligned with `positions`.
+        weight: this share's size against the mean of all processes' shares. A mean over the share times `weight`,
+            averaged over the processes, is the mean over the whole batch.
     """
 
     positions: np.ndarray
     indices: np.ndarray
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """Shuffled, whole batches, cut into one equal share per process.
+    """Shuffled; every item once an epoch, in batches as equal as can be, each cut into one share per process.
 
-    Process r of R takes the r-th R-th of every global batch, so the global batches do not depend on R.
+    The last batch is not left with a handful of items, whose batch statistics would be poor: batches differ by one
+    item at most. Process r of R takes the r-th R-th of every global batch, so the global batches do not depend on R.
 
     Attributes:
         n_items: in the data set.
-        batch_size: over all processes, a multiple of `world`.
+        batch_size: over all processes, at most; at least twice `world`, so that no share is empty.
         seed: of the order.
         rank: of this process.
         world: number of processes.
@@ -45,8 +53,8 @@ class TrainingOrder:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch; the incomplete last one is dropped."""
-        return self.n_items // self.batch_size
+        """Batches an epoch."""
+        return math.ceil(self.n_items / self.batch_size)
 
     def batches(self, epoch: int) -> list[Batch]:
         """This process's shares of the epoch's batches."""
@@ -57,9 +65,11 @@ class TrainingOrder:
             labels = np.asarray(self.labels)
             weight = 1 / np.bincount(labels)[labels]
             order = rng.choice(self.n_items, self.n_items, p=weight / weight.sum())
-        share = self.batch_size // self.world
-        starts = np.arange(self.steps) * self.batch_size + self.rank * share
-        return [Batch(np.arange(s, s + share), order[s : s + share]) for s in starts]
+        return [self._share(positions, order) for positions in np.array_split(np.arange(self.n_items), self.steps)]
+
+    def _share(self, positions: np.ndarray, order: np.ndarray) -> Batch:
+        own = np.array_split(positions, self.world)[self.rank]
+        return Batch(own, order[own], len(own) * self.world / len(positions))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -22,8 +22,8 @@ from mbdcnn.losses import HybridLoss
 from mbdcnn.networks import CoarseSN, EnhancedSN, LoadReport, MaskCN, place
 from mbdcnn.networks.backbone import tensors_of
 from train.engine import Progress, Task, fit, use_bfloat16
-from train.guidance import Segment, mask_file, write_masks
-from train.pipeline import Loader, Sample
+from train.guidance import mask_file, write_masks
+from train.pipeline import Loader, Sample, Segment
 from train.plan import Plan
 from train.processes import Process, threads_each
 from train.proxies import proxy_masks
@@ -58,7 +58,7 @@ def _train_unless_finished(process: Process, plan: Plan, stage: str) -> None:
 
 def _train(process: Process, plan: Plan, stage: str) -> None:
     folder, config = plan.round_folder / stage, plan.config
-    if plan.is_guided(stage):
+    if plan.reads_guide(stage):
         _write_guiding_masks(process, plan, stage)
     if stage == "enhanced" and plan.proxied():
         _write_proxies(process, plan)
@@ -99,8 +99,8 @@ def _write_guiding_masks(process: Process, plan: Plan, stage: str) -> None:
 
 
 def _write_proxies(process: Process, plan: Plan) -> None:
-    planes = plan.planes("mask")
-    _write(process, plan, plan.proxy_folder, plan.proxied(), partial(_proxy_maker, process, plan), planes)
+    load, planes = partial(_proxy_maker, process, plan), plan.planes("mask")
+    _write(process, plan, plan.proxy_folder, plan.proxied(), load, planes, _computed(process, plan, "mask"))
 
 
 def _write(
@@ -110,8 +110,15 @@ def _write(
     items: Sequence[Item],
     load: Callable[[], Segment],
     planes: Sequence[str],
+    computed: Mapping[str, Segment] | None = None,
 ) -> None:
-    write_masks(folder, items, load, lambda item: _sample(plan, item, planes), planes, plan.config, process)
+    write_masks(folder, items, load, lambda item: _sample(plan, item, planes), planes, plan.config, process, computed)
+
+
+def _computed(process: Process, plan: Plan, stage: str) -> dict[str, Segment]:
+    """The masks that a stage's loaders compute, by name."""
+    computes = plan.is_guided(stage) and not plan.reads_guide(stage)
+    return {"guide": _segmenter(process, plan)} if computes else {}
 
 
 def _segmenter(process: Process, plan: Plan) -> Segment:
@@ -181,6 +188,7 @@ def _loaders(process: Process, plan: Plan, stage: str) -> tuple[Loader, Loader]:
     rank_of = (process.rank, process.world)
     labels = [i.class_index for i in training] if settings.balanced else None
     share = settings.batch_size // process.world
+    computed = _computed(process, plan, stage)
     order = TrainingOrder(len(training), settings.batch_size, config.seed, *rank_of, labels)
     orders = (
         (training, order, config.augmentation),
@@ -196,6 +204,7 @@ def _loaders(process: Process, plan: Plan, stage: str) -> tuple[Loader, Loader]:
             config.seed,
             process.device,
             threads_each(process.world),
+            computed,
         )
         for items, order, augmentation in orders
     )

@@ -12,7 +12,8 @@ from mbdcnn.config import AugmentationConfig
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.preprocessing import Preprocessing, decode_image, prepare
 from train.augmentation import draw_geometry
-from train.pipeline import LoadedBatch, Loader, Sample, _pipeline
+from train.graph import sample_graph
+from train.pipeline import LoadedBatch, Loader, Sample
 from train.sampling import EvaluationOrder, TrainingOrder
 
 SPEC = Preprocessing(64, mean=(0.5, 0.4, 0.6), std=(0.5, 0.25, 0.3))
@@ -94,16 +95,75 @@ def test_batches_depend_on_seed_and_epoch_alone(sample: Manifest) -> None:
     assert not torch.equal(reseeded[0].images, wanted[0][0].images)
 
 
-def test_shards_see_the_samples_and_the_geometry_of_the_whole(sample: Manifest) -> None:
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def test_shards_see_the_samples_and_the_geometry_of_the_whole(sample: Manifest, world: int) -> None:
     augmentation = AugmentationConfig()
-    whole = epoch(loader(sample, augmentation), 0)
-    rows = samples(sample)
-    halves = [
-        epoch(Loader(rows, ["truth"], TrainingOrder(24, 8, 2, r, 2), SPEC, augmentation, 0, CPU), 0) for r in (0, 1)
-    ]
+    rows = samples(sample)[:22]  # 22 in batches of 8 and shares of 1 to 4: neither comes out even
+    whole, *shares = (
+        epoch(Loader(rows, ["truth"], TrainingOrder(22, 8, 2, rank, of), SPEC, augmentation, 0, CPU), 0)
+        for rank, of in [(0, 1), *((rank, world) for rank in range(world))]
+    )
+    assert sorted(torch.cat([b.indices for b in whole]).tolist()) == list(range(22))
     for step, batch in enumerate(whole):
-        together = torch.cat([h[step].images for h in halves])
-        torch.testing.assert_close(together, batch.images, rtol=0, atol=0)
+        own = [share[step] for share in shares]
+        torch.testing.assert_close(torch.cat([b.images for b in own]), batch.images, rtol=0, atol=0)
+        torch.testing.assert_close(torch.cat([b.planes["truth"] for b in own]), batch.planes["truth"], rtol=0, atol=0)
+        mean = sum(b.weight * b.images.mean() for b in own) / world
+        torch.testing.assert_close(mean, batch.images.mean())
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_loader_that_begins_within_an_epoch_goes_on_with_the_same_batches(sample: Manifest, first: int) -> None:
+    augmentation = AugmentationConfig()
+    whole = epoch(loader(sample, augmentation), 3)
+    resumed = loader(sample, augmentation, threads=2)
+    for rest in (resumed.epoch(3, first), resumed.epoch(3, first)):  # the second after an epoch that was left
+        for batch in whole[first:]:
+            again = next(rest)
+            torch.testing.assert_close(again.images, batch.images, rtol=0, atol=0)
+            torch.testing.assert_close(again.indices, batch.indices)
+            if rest is not resumed:
+                break
+
+
+def test_a_whole_image_is_decoded_no_further_than_the_crop_needs(tmp_path: Path) -> None:
+    """Cropping while decoding gives the pixels of cropping afterwards."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, size in enumerate([(300, 400), (401, 299), (64, 64), (80, 1000)]):
+        path = tmp_path / f"{number}.jpg"
+        coarse = Image.fromarray(rng.integers(0, 255, (12, 16, 3), np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(path, quality=95)
+        rows.append(Sample(path))
+    order, cropped = TrainingOrder(4, 4, 0), replace(STILL, crop_probability=1.0)
+    (sliced,) = Loader(rows, [], order, SPEC, cropped, 0, CPU).epoch(0)
+    # planes that are computed need the whole frame, and so have it decoded
+    (whole,) = Loader(rows, [], order, SPEC, cropped, 0, CPU, computed={"guide": lambda b: b.images[:, :1]}).epoch(0)
+    levels = (sliced.images - whole.images).abs() * torch.tensor(SPEC.std)[:, None, None] * 255
+    assert levels.max() <= 1.01
+    assert levels.mean() < 0.01
+
+
+def test_computed_planes_equal_stored_ones(sample: Manifest, tmp_path: Path) -> None:
+    """A mask made of the frame, stored and read back with the image or computed with the batch, is the same mask."""
+
+    def segment(batch: LoadedBatch) -> torch.Tensor:
+        return torch.sigmoid(4 * batch.images.mean(1, keepdim=True))
+
+    rows = samples(sample)
+    (frames,) = Loader(rows, [], EvaluationOrder(24, 24), SPEC, None, 0, CPU).epoch(0)
+    stored = []
+    for row, mask in zip(rows, segment(frames) > 0.5, strict=True):
+        path = tmp_path / f"{row.image.stem}.png"
+        Image.fromarray(mask[0].numpy().astype(np.uint8) * 255).save(path)
+        stored.append(Sample(row.image, (path,), row.label))
+    for augmentation, order in ((AugmentationConfig(), TrainingOrder(24, 10, 1)), (None, EvaluationOrder(24, 10))):
+        read = Loader(stored, ["guide"], order, SPEC, augmentation, 0, CPU)
+        computed = Loader(rows, ["truth"], order, SPEC, augmentation, 0, CPU, computed={"guide": segment})
+        for a, b in zip(epoch(read, 0), epoch(computed, 0), strict=True):
+            assert 0.1 < a.planes["guide"].mean() < 0.9
+            assert set(b.planes) == {"truth", "guide"}
+            torch.testing.assert_close(b.planes["guide"], a.planes["guide"], rtol=0, atol=0)
 
 
 def test_drawn_geometry_stays_in_its_ranges() -> None:
@@ -124,11 +184,12 @@ def test_drawn_geometry_stays_in_its_ranges() -> None:
 def test_the_same_definition_makes_the_gpu_graph() -> None:
     """Without a GPU the graph can be serialised but not run: mixed decoding, every later step on the GPU."""
     cpu, gpu = (
-        _pipeline(
+        sample_graph(
             source=lambda _: (),
             n_planes=2,
             spec=SPEC,
             augment=True,
+            upright=False,
             gpu=on_gpu,
             batch_size=4,
             num_threads=1,

@@ -6,21 +6,34 @@ import pytest
 from train.sampling import EvaluationOrder, TrainingOrder
 
 
+@pytest.mark.parametrize("n_items", [48, 50, 13])
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
-def test_shares_make_up_the_global_batches(world: int) -> None:
-    whole = TrainingOrder(50, 12, seed=3).batches(4)
-    shares = [TrainingOrder(50, 12, 3, rank, world).batches(4) for rank in range(world)]
-    assert len(whole) == 4
+def test_shares_make_up_the_global_batches_and_those_every_item(world: int, n_items: int) -> None:
+    whole = TrainingOrder(n_items, 12, seed=3).batches(4)
+    shares = [TrainingOrder(n_items, 12, 3, rank, world).batches(4) for rank in range(world)]
+    assert sorted(i for batch in whole for i in batch.indices) == list(range(n_items))
+    sizes = [len(batch.indices) for batch in whole]
+    assert max(sizes) <= 12
+    assert max(sizes) - min(sizes) <= 1
     for step, batch in enumerate(whole):
         for field in ("positions", "indices"):
             together = np.concatenate([getattr(s[step], field) for s in shares])
             np.testing.assert_array_equal(together, getattr(batch, field))
+        assert all(len(s[step].indices) for s in shares)
 
 
-def test_an_epoch_visits_each_item_at_most_once_and_epochs_differ() -> None:
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_weighted_means_of_the_shares_average_to_the_batch_mean(world: int) -> None:
+    (whole,) = TrainingOrder(11, 12, seed=3).batches(0)
+    shares = [TrainingOrder(11, 12, 3, rank, world).batches(0)[0] for rank in range(world)]
+    values = np.random.default_rng(0).random(11)
+    mean = np.mean([values[share.indices].mean() * share.weight for share in shares])
+    assert mean == pytest.approx(values[whole.indices].mean())
+
+
+def test_epochs_differ_and_each_can_be_asked_for_again() -> None:
     order = TrainingOrder(48, 12, seed=0)
     first, second = (np.concatenate([b.indices for b in order.batches(e)]) for e in (0, 1))
-    assert sorted(first) == list(range(48))
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(first, np.concatenate([b.indices for b in order.batches(0)]))
 

@@ -96,6 +96,38 @@ def data_index(folder: Path, out: Path | None, as_json: bool) -> None:
     _answer(summarise(manifest) | {"manifest": str(out)}, as_json, "\n".join(lines))
 
 
+@data.command("show")
+@click.argument("folder", type=_FOLDER)
+@click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--out", type=_FOLDER, help="The picture's file.  [default: <data>-augmented.png]")
+@click.option("--preset", "preset_name", default="compact", show_default=True, help="Starting point of the settings.")
+@click.option("--split", type=click.Choice(SPLITS), default="training", show_default=True)
+@click.option("--images", default=6, show_default=True, help="Lines of the sheet; the classes take turns.")
+@click.option("--variants", default=5, show_default=True, help="Augmented copies of each image.")
+@_json_option
+def data_show(
+    folder: Path,
+    settings: tuple[str, ...],
+    out: Path | None,
+    preset_name: str,
+    split: str,
+    images: int,
+    variants: int,
+    as_json: bool,
+) -> None:
+    """Draw augmented images with their masks, as the trainers get them, such as with augmentation.rotation_deg=90."""
+    from mbdcnn.config import override
+    from mbdcnn.data.index import index_folder
+    from mbdcnn.presets import preset
+    from train.show import write_sheet
+
+    config = override(preset(preset_name), settings)
+    out = out or Path(f"{folder.resolve().name}-augmented.png")
+    count = write_sheet(out, index_folder(folder, sys.stderr.isatty()), config, split, images, variants)
+    document = {"picture": str(out), "split": split, "images": count, "variants": variants, "seed": config.seed}
+    _answer(document, as_json, f"{count} images, {variants} variants of each: {out}")
+
+
 @cli.command()
 @click.argument("stage", type=click.Choice(["coarse", "mask", "enhanced", "all"]))
 @click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")

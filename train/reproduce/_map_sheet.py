@@ -7,19 +7,17 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from mbdcnn.files import replacing
-from mbdcnn.preprocessing import MASK_THRESHOLD
+from train.outline import INK, draw_panel
 
 MapRow = tuple[str, str, np.ndarray, np.ndarray | None, Sequence[tuple[str, np.ndarray]]]
 
 _SIDE = 320  # pixels of the longer side of one picture
 _DPI = 100
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
-_INK, _TRUTH = "#1e293b", "#22d3ee"
 
 
 def write_map_sheet(path: Path, rows: Sequence[MapRow]) -> None:
@@ -41,20 +39,20 @@ def write_map_sheet(path: Path, rows: Sequence[MapRow]) -> None:
     figure = Figure(figsize=(columns * (_SIDE / _DPI + 0.1), sum(heights) + 0.5), dpi=_DPI, layout="constrained")
     grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
     for line, ((image_id, label, _, _, maps), (image, truth)) in enumerate(zip(rows, shown, strict=True)):
-        _panel(
+        draw_panel(
             figure.add_subplot(grid[line, 0]),
             " · ".join(filter(None, (image_id, label.replace("_", " ")))),
             image,
             truth,
         )
         for column, (title, cam) in enumerate(maps, start=1):
-            _panel(figure.add_subplot(grid[line, column]), title, _overlaid(image, cam), truth)
+            draw_panel(figure.add_subplot(grid[line, column]), title, _overlaid(image, cam), truth)
     figure.supxlabel(
         "line: the lesion's true outline; colour: the map, from dark (0) to pale yellow (1)",
         x=0.012,
         ha="left",
         fontsize=9.5,
-        color=_INK,
+        color=INK,
     )
     with replacing(path) as part:
         figure.savefig(part, format="png")
@@ -82,14 +80,3 @@ def _overlaid(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
     strength = 0.35 + 0.4 * evidence[..., None]
     mixed = (1 - strength) * grey[..., None] + strength * colormaps["inferno"](evidence)[..., :3]
     return (mixed.clip(0, 1) * 255).round().astype(np.uint8)
-
-
-def _panel(axes: Axes, title: str, picture: np.ndarray, truth: np.ndarray | None) -> None:
-    axes.imshow(picture)
-    axes.set_axis_off()
-    axes.set_title(title, loc="left", fontsize=9.5, color=_INK, pad=4)
-    if truth is None or not truth.min() <= MASK_THRESHOLD < truth.max():
-        return
-    # The dark line underneath keeps the bright one visible on light skin.
-    axes.contour(truth, [MASK_THRESHOLD], colors="black", linewidths=3, alpha=0.5)
-    axes.contour(truth, [MASK_THRESHOLD], colors=_TRUTH, linewidths=1.6)

@@ -26,6 +26,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # package -> the extra that brings it, to name the one that is missing; the room serve names its own
 _EXTRAS = {"nvidia": "train"}
+# verb -> what of its work an interruption leaves whole
+_RESUMABLE = {("train",): "epoch", ("reproduce",): "epoch", ("data", "prepare"): "image"}
 _FOLDER = click.Path(path_type=Path)
 _PROTOCOL = click.Choice(["single", "authors"])
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -38,6 +40,11 @@ def _json_option(command: _Command) -> _Command:
 def _nproc_option(command: _Command) -> _Command:
     words = "Processes: a number, or auto (one per GPU, else one)."
     return click.option("--nproc", default="auto", show_default=True, help=words)(command)
+
+
+def _prepared_option(command: _Command) -> _Command:
+    words = "Folder of prepared copies to train on, or none for the originals.  [default: DATA/prepared if it fits]"
+    return click.option("--prepared", metavar="FOLDER", help=words)(command)
 
 
 def _answer(document: object, as_json: bool, text: str) -> None:
@@ -56,7 +63,7 @@ def cli() -> None:
 
 @cli.group()
 def data() -> None:
-    """Draw a sample set, or index a folder of images."""
+    """Draw a sample set, index a folder of images, or prepare it for fast training."""
 
 
 @data.command("sample")
@@ -128,12 +135,35 @@ def data_show(
     _answer(document, as_json, f"{count} images, {variants} variants of each: {out}")
 
 
+@data.command("prepare")
+@click.argument("folder", type=_FOLDER)
+@click.option("--out", type=_FOLDER, help="Folder of the copies.  [default: FOLDER/prepared]")
+@click.option("--short-side", default=512, show_default=True, help="Of the copies, in pixels; nothing is enlarged.")
+@_json_option
+def data_prepare(folder: Path, out: Path | None, short_side: int, as_json: bool) -> None:
+    """Write reduced copies of images and masks, which are decoded much faster in training.
+
+    A second call makes only what is not there yet.
+    """
+    from mbdcnn.data.index import index_folder
+    from mbdcnn.data.prepared import FOLDER, prepare
+
+    show = sys.stderr.isatty()
+    done = prepare(index_folder(folder, show), out or folder / FOLDER, short_side, show)
+    text = (
+        f"{done['images']} images and {done['masks']} masks in {done['folder']}, {done['already_there']} of them from "
+        f"before; {done['bytes_after'] / 1e6:.1f} MB instead of {done['bytes_before'] / 1e6:.1f} MB"
+    )
+    _answer(done, as_json, text)
+
+
 @cli.command()
 @click.argument("stage", type=click.Choice(["coarse", "mask", "enhanced", "all"]))
 @click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--data", "data_folder", type=_FOLDER, required=True, help="Folder in the ISIC-2017 layout.")
 @click.option("--run", type=_FOLDER, help="Run folder.  [default: runs/<data>-<preset>]")
 @click.option("--preset", "preset_name", help="Starting point of the settings.  [default: the run's own, else compact]")
+@_prepared_option
 @_nproc_option
 @_json_option
 def train(
@@ -142,6 +172,7 @@ def train(
     data_folder: Path,
     run: Path | None,
     preset_name: str | None,
+    prepared: str | None,
     nproc: str,
     as_json: bool,
 ) -> None:
@@ -156,6 +187,7 @@ def train(
     from mbdcnn.config import STAGES, override
     from mbdcnn.data.index import index_folder
     from mbdcnn.presets import preset
+    from train.pixels import with_copies
     from train.plan import plan_run
     from train.processes import run_processes, world_size
     from train.stages import train_stages
@@ -165,7 +197,8 @@ def train(
     config = override(begun or preset(preset_name or "compact"), settings)
     run = run or Path("runs") / f"{data_folder.resolve().name}-{config.preset}"
     stages = STAGES if stage == "all" else (stage,)
-    plan = plan_run(run, stages, config, index_folder(data_folder, progress=sys.stderr.isatty()), world)
+    manifest = index_folder(data_folder, progress=sys.stderr.isatty())
+    plan = with_copies(plan_run(run, stages, config, manifest, world), stages, manifest, prepared)
     run_processes(train_stages, world, plan, stages)
     if int(os.environ.get("RANK", 0)) == 0:
         result = runs.provenance(run)
@@ -210,6 +243,7 @@ def evaluate(run: Path, data_folder: Path, split: str, protocol: str, out: Path 
 @click.option("--seeds", default=1, show_default=True, help="Repetitions, for means and deviations.")
 @click.option("--protocol", type=_PROTOCOL, default="single", show_default=True)
 @click.option("--out", type=_FOLDER, default=Path("runs", "reproduce"), show_default=True, help="For all results.")
+@_prepared_option
 @_nproc_option
 @_json_option
 def reproduce(
@@ -222,6 +256,7 @@ def reproduce(
     seeds: int,
     protocol: str,
     out: Path,
+    prepared: str | None,
     nproc: str,
     as_json: bool,
 ) -> None:
@@ -232,6 +267,7 @@ def reproduce(
     from mbdcnn.config import override
     from mbdcnn.data.index import index_folder
     from mbdcnn.presets import preset
+    from train.pixels import choose_copies
     from train.processes import count_processes
     from train.reproduce.catalog import find
     from train.reproduce.runner import Scale
@@ -242,7 +278,8 @@ def reproduce(
     scale = Scale(budget, seeds, protocol, count_processes(nproc))
     manifest = index_folder(data_folder, progress=sys.stderr.isatty())
     other = index_folder(ph2, progress=sys.stderr.isatty()) if ph2 else None
-    document = run_experiment(experiment, config, manifest, other, out, scale, settings)
+    copies = choose_copies(manifest, prepared, config)
+    document = run_experiment(experiment, config, manifest, other, out, scale, settings, copies)
     _answer(document, as_json, "\n".join([*document["findings"], f"{out / name}.md"]))
 
 
@@ -317,7 +354,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        resumable = sys.argv[1:2] in (["train"], ["reproduce"])
-        went_on = "; the same command goes on after the last whole epoch" if resumable else ""
+        after = next((after for verb, after in _RESUMABLE.items() if tuple(sys.argv[1:3])[: len(verb)] == verb), None)
+        went_on = f"; the same command goes on after the last whole {after}" if after else ""
         click.echo(f"mbdcnn: stopped{went_on}.", err=True)
         sys.exit(130)

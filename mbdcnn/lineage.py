@@ -64,7 +64,7 @@ def must_fit(name: str, stage: str) -> bool:
     return is_read(name, stage) and name.startswith(_FITS) and name != "network.weights"
 
 
-def stage_key(config: Config, stage: str, fingerprint: str) -> str:
+def stage_key(config: Config, stage: str, fingerprint: str, pixels: str = "") -> str:
     """A name for a stage's result: equal keys, equal training.
 
     Fields that have their default value do not count, so that a new field does not rename what was trained before it.
@@ -73,9 +73,10 @@ def stage_key(config: Config, stage: str, fingerprint: str) -> str:
         config: of the run.
         stage: one of `STAGES`.
         fingerprint: of the whole data set, before any label is left out.
+        pixels: what the copies are called that stand for the originals; empty without, as before there were any.
     """
     default = flatten(Config())
     changed = {k: v for k, v in flatten(config).items() if is_read(k, stage) and v != default[k]}
-    parents = [stage_key(config, parent, fingerprint) for parent in needs(config, stage)]
-    document = json.dumps([stage, fingerprint, sorted(changed.items()), parents])
+    parents = [stage_key(config, parent, fingerprint, pixels) for parent in needs(config, stage)]
+    document = json.dumps([stage, fingerprint, sorted(changed.items()), parents, *([pixels] if pixels else [])])
     return hashlib.sha256(document.encode()).hexdigest()[:16]

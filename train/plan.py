@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from mbdcnn import runs
 from mbdcnn.config import STAGES, Config
 from mbdcnn.data.derive import out_of_fold, supervised
 from mbdcnn.data.manifest import Item, Manifest
+from mbdcnn.data.prepared import Copies
 from mbdcnn.errors import UserError
 from mbdcnn.lineage import is_read, must_fit, needs
 from mbdcnn.networks import find_weights, read_backbone
@@ -29,6 +30,7 @@ class Plan:
         manifest: data set, without the labels that the settings leave out.
         weights: encoder -> what `find_weights` returned.
         round: of the bootstrapping, from 1.
+        copies: to train on; None for the originals, which also serve for what has no copy.
     """
 
     run: Path
@@ -36,6 +38,7 @@ class Plan:
     manifest: Manifest
     weights: dict[str, str]
     round: int = 1
+    copies: Copies | None = None
 
     @property
     def round_folder(self) -> Path:
@@ -51,6 +54,29 @@ class Plan:
     def proxy_folder(self) -> Path:
         """Where the proxy labels of images without a mask lie."""
         return self.round_folder / "mask" / "proxies"
+
+    def steps(self, stages: Sequence[str]) -> Iterator[tuple[Plan, str]]:
+        """The stages to train, in order; further bootstrapping rounds follow where enhanced-SN is among them."""
+        for stage in stages:
+            yield self, stage
+        if STAGES[-1] in stages:
+            for number in range(2, self.config.bootstrap.rounds + 1):
+                for stage in STAGES[1:]:
+                    yield replace(self, round=number), stage
+
+    def pending(self, stages: Sequence[str]) -> bool:
+        """Whether any of the steps is not finished."""
+        return not all(runs.is_finished(plan.round_folder, stage) for plan, stage in self.steps(stages))
+
+    def image_file(self, item: Item) -> Path:
+        """An image to train on."""
+        copy = self.copies and self.copies.images.get(item.sha256)
+        return copy or self.manifest.root / item.image
+
+    def mask_file(self, item: Item) -> Path | None:
+        """The lesion mask to train on, None without."""
+        copy = self.copies and self.copies.masks.get(item.mask_sha256 or "")
+        return copy or (self.manifest.root / item.mask if item.mask else None)
 
     def planes(self, stage: str) -> tuple[str, ...]:
         """The masks that a stage's batches carry and that lie on disk."""

@@ -15,15 +15,21 @@ import torch
 
 from mbdcnn import config as configuration
 from mbdcnn import runs
-from mbdcnn.config import STAGES, Config
+from mbdcnn.config import Config
 from mbdcnn.data.derive import out_of_fold
 from mbdcnn.data.manifest import Item
 from mbdcnn.losses import HybridLoss
 from mbdcnn.networks import CoarseSN, EnhancedSN, LoadReport, MaskCN, place
 from mbdcnn.networks.backbone import tensors_of
 from train.engine import Progress, Task, fit, use_bfloat16
+<<<<<<< HEAD
 from train.guidance import mask_file, write_masks
 from train.pipeline import Loader, Sample, Segment
+=======
+from train.guidance import Segment, mask_file, write_masks
+from train.pipeline import Loader, Sample
+from train.pixels import record_pixels
+>>>>>>> c9ccec5 (mbdcnn data prepare: reduced copies of images and masks, and training on them)
 from train.plan import Plan
 from train.processes import Process, threads_each
 from train.proxies import proxy_masks
@@ -34,19 +40,13 @@ PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "scikit-lea
 
 
 def train_stages(process: Process, plan: Plan, stages: Sequence[str]) -> None:
-    """Train stages in the order given; one that is finished is left as it is.
-
-    Further bootstrapping rounds follow where the settings ask for them and enhanced-SN is among the stages.
+    """Train stages in the order given, and the rounds that follow; what is finished is left as it is.
 
     Raises:
         UserError: the loss is not finite, or a checkpoint is damaged.
     """
-    for stage in stages:
-        _train_unless_finished(process, plan, stage)
-    if STAGES[-1] in stages:
-        for number in range(2, plan.config.bootstrap.rounds + 1):
-            for stage in STAGES[1:]:
-                _train_unless_finished(process, replace(plan, round=number), stage)
+    for step, stage in plan.steps(stages):
+        _train_unless_finished(process, step, stage)
 
 
 def _train_unless_finished(process: Process, plan: Plan, stage: str) -> None:
@@ -65,6 +65,7 @@ def _train(process: Process, plan: Plan, stage: str) -> None:
     if process.is_first:
         (folder / runs.CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         configuration.save(config, folder / runs.CONFIG)
+        record_pixels(plan)  # before the manifest, which says that the run has begun
         plan.manifest.save(plan.run / runs.MANIFEST)
     process.barrier()
 
@@ -212,9 +213,9 @@ def _loaders(process: Process, plan: Plan, stage: str) -> tuple[Loader, Loader]:
 
 
 def _sample(plan: Plan, item: Item, planes: Sequence[str]) -> Sample:
-    truth = plan.manifest.root / item.mask if item.mask else mask_file(plan.proxy_folder, item)
+    truth = plan.mask_file(item) or mask_file(plan.proxy_folder, item)
     files = {"truth": truth, "guide": mask_file(plan.guiding_folder, item)}
-    return Sample(plan.manifest.root / item.image, tuple(files[p] for p in planes), item.class_index)
+    return Sample(plan.image_file(item), tuple(files[p] for p in planes), item.class_index)
 
 
 def _metrics(
@@ -232,6 +233,7 @@ def _metrics(
         "initial_tensors": vars(report),
         "pretrained": {e: Path(source).name for e, source in plan.weights.items()},
         "data": {"name": manifest.root.resolve().name, "fingerprint": manifest.fingerprint},
+        "short_side": plan.copies and plan.copies.short_side,
         "code_version": runs.code_version(),
         "environment": {
             "python": platform.python_version(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from mbdcnn import runs
 from mbdcnn.config import STAGES, Config, override
 from mbdcnn.data.derive import fold_manifest
 from mbdcnn.data.manifest import Manifest
+from mbdcnn.data.prepared import Copies
 from mbdcnn.errors import UserError
+from mbdcnn.files import locked
 from mbdcnn.lineage import lineage
 from mbdcnn.machine import machine
 from train.evaluate import evaluate_run
@@ -25,7 +27,7 @@ from train.reproduce.maps import draw_maps
 from train.reproduce.outcome import findings, mean_of_known, measured, row
 from train.reproduce.published import competitors, paper_figures, paper_source
 from train.reproduce.render import write_report
-from train.reproduce.shelf import locked, run_folder
+from train.reproduce.shelf import run_folder
 from train.stages import train_stages
 
 PH2_FOLDS = 4
@@ -56,6 +58,7 @@ def reproduce(
     out: Path,
     scale: Scale,
     settings: Sequence[str] = (),
+    copies: Copies | None = None,
 ) -> dict[str, Any]:
     """Run an experiment; a second call goes on where the first one stopped.
 
@@ -67,6 +70,7 @@ def reproduce(
         out: folder of all experiments; gets NAME.json, NAME.md and NAME.png.
         scale: how much.
         settings: the caller's overrides, for the report.
+        copies: of `manifest`, to train on; None for the originals, on which all is scored.
 
     Returns:
         The document in NAME.json.
@@ -80,14 +84,15 @@ def reproduce(
     split = experiment.split if scored.select(experiment.split) else "validation"
     config = _shortened(config, scale.budget)
     document = _header(experiment, config, manifest, scale, settings)
-    document |= {"split": split, "notes": _notes(experiment, arms, split)}
+    document |= {"split": split, "notes": _notes(experiment, arms, split, copies)}
     figures: dict[str, dict[int, dict[str, float | None]]] = {arm.label: {} for arm in arms}
     folders: dict[str, dict[int, list[Path]]] = {arm.label: {} for arm in arms}
     with locked(out):
         for seed in document["seeds"]:
             for number, arm in enumerate(arms, 1):
                 print(f"{experiment.name}, seed {seed}, {number} of {len(arms)}: {arm.label}", file=sys.stderr)
-                work = _Work(out, override(config, [f"seed={seed}", *arm.settings]), arm.stage, manifest, scale)
+                own = override(config, [f"seed={seed}", *arm.settings])
+                work = _Work(out, own, arm.stage, manifest, scale, copies)
                 evaluations = work.folds(ph2) if experiment.ph2 == "folds" and ph2 else [work.score(scored, split)]
                 figures[arm.label][seed] = _averaged(evaluations, experiment.measures)
                 folders[arm.label][seed] = work.trained
@@ -167,12 +172,15 @@ def _command(experiment: Experiment, config: Config, scale: Scale, settings: Seq
 class _Work:
     """One configuration, trained where it is not yet, and its scores."""
 
-    def __init__(self, out: Path, config: Config, stage: str, manifest: Manifest, scale: Scale) -> None:
+    def __init__(
+        self, out: Path, config: Config, stage: str, manifest: Manifest, scale: Scale, copies: Copies | None
+    ) -> None:
         self.out = out
         self.scale = scale
         self.config = config
         self.stage = stage
         self.manifest = manifest
+        self.copies = copies
         self.trained: list[Path] = []
 
     def score(self, manifest: Manifest, split: str) -> dict[str, Any]:
@@ -190,11 +198,11 @@ class _Work:
         return scores
 
     def _train(self, config: Config, manifest: Manifest) -> Path:
-        run = run_folder(self.out, config, self.stage, manifest.fingerprint)
+        run = run_folder(self.out, config, self.stage, manifest.fingerprint, self.copies.key if self.copies else "")
         stages = lineage(config, self.stage)
         if not all(runs.is_finished(run, stage) for stage in stages):
             plan = plan_run(run, stages, config, manifest, self.scale.processes)
-            run_processes(train_stages, self.scale.processes, plan, stages)
+            run_processes(train_stages, self.scale.processes, replace(plan, copies=self.copies), stages)
         self.trained.append(run)
         return run
 
@@ -213,10 +221,13 @@ def _shortened(config: Config, budget: float) -> Config:
     return override(config, epochs)
 
 
-def _notes(experiment: Experiment, arms: Sequence[Arm], split: str) -> list[str]:
+def _notes(experiment: Experiment, arms: Sequence[Arm], split: str, copies: Copies | None) -> list[str]:
     """What a reader must know to judge the figures."""
     shared = set.intersection(*(set(arm.settings) for arm in arms)) if len(arms) > 1 else set()
     notes = [*experiment.notes, *(f"All rows were trained with {setting}." for setting in sorted(shared))]
+    if copies is not None:
+        reduced = f"copies reduced to a short side of {copies.short_side} pixels"
+        notes.append(f"Trained on {reduced}, scored on the originals.")
     if split != experiment.split:
         notes.append(f"The data set has no {experiment.split} split: the scores are the {split} split's.")
     if split == "validation":

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mbdcnn.config import Config
-from mbdcnn.errors import UserError
 from mbdcnn.lineage import lineage, stage_key
 
 
-def run_folder(out: Path, config: Config, stage: str, fingerprint: str) -> Path:
+def run_folder(out: Path, config: Config, stage: str, fingerprint: str, pixels: str = "") -> Path:
     """Make the run folder of a configuration; its stages are links to the shelf where all runs keep theirs.
 
     Args:
@@ -20,32 +16,17 @@ def run_folder(out: Path, config: Config, stage: str, fingerprint: str) -> Path:
         config: of the run.
         stage: the last one of the run.
         fingerprint: of the whole data set.
+        pixels: as in `stage_key`.
 
     Returns:
         A folder that `train_stages` fills or goes on with.
     """
-    run = out / "runs" / f"{stage}-{stage_key(config, stage, fingerprint)}"
+    run = out / "runs" / f"{stage}-{stage_key(config, stage, fingerprint, pixels)}"
     run.mkdir(parents=True, exist_ok=True)
     for name in lineage(config, stage):
-        place = f"{name}-{stage_key(config, name, fingerprint)}"
+        place = f"{name}-{stage_key(config, name, fingerprint, pixels)}"
         (out / "stages" / place).mkdir(parents=True, exist_ok=True)
         link = run / name
         if not link.is_symlink():
             link.symlink_to(Path("..", "..", "stages", place), target_is_directory=True)
     return run
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Keep a second process from training the same stages at the same time.
-
-    Raises:
-        UserError: another process holds the folder.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"Another process is at work in {out}; wait for it, or name another --out.") from None
-        yield

@@ -96,7 +96,7 @@ def test_bad_requests_are_one_sentence(name: str, words: list[str], sentence: st
 
 
 def test_two_at_a_time_do_not_train_into_each_other(isic: Manifest, tmp_path: Path) -> None:
-    from train.reproduce.shelf import locked
+    from mbdcnn.files import locked
 
     with locked(tmp_path):
         done = reproduce("table4", isic, tmp_path)

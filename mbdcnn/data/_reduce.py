@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, ImageOps
 from mbdcnn.preprocessing import decode_image, decode_mask, open_image
 
 # JPEGs are decoded at the coarsest scale that still has this many times the wanted pixels along each side: a quarter
-# of the time of a whole decode, and the copies differ by 0.2 levels in the mean (tests/mbdcnn/data/test_reduce.py).
+# of the time and memory of a whole decode, for 0.2 levels in the mean.
 _SPARE = 2
 
 

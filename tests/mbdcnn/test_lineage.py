@@ -52,6 +52,13 @@ def test_another_data_set_is_another_training() -> None:
     assert key("coarse") != key("coarse", data="other")
 
 
+def test_copies_instead_of_the_originals_rename_every_stage_and_each_other() -> None:
+    for stage in STAGES:
+        names = {stage_key(BASE, stage, "data", pixels) for pixels in ("", "256px-1", "512px-1")}
+        assert len(names) == 3
+        assert key(stage) in names
+
+
 def test_what_others_build_on_must_have_the_same_networks_but_not_the_same_start() -> None:
     assert must_fit("network.segmentation_encoder", "coarse")
     assert must_fit("preprocessing.image_size", "mask")

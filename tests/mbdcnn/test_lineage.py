@@ -54,7 +54,7 @@ def test_another_data_set_is_another_training() -> None:
 
 def test_copies_instead_of_the_originals_rename_every_stage_and_each_other() -> None:
     for stage in STAGES:
-        names = {stage_key(BASE, stage, "data", pixels) for pixels in ("", "256px-1", "512px-1")}
+        names = {stage_key(override(BASE, []), stage, "data", pixels) for pixels in ("", "256px-1", "512px-1")}
         assert len(names) == 3
         assert key(stage) in names
 

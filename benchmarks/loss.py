@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from _measure import alternate, peak_memory, report
+from _training import training_step
 from torch import Tensor
 
-from mbdcnn import config, presets
 from mbdcnn.losses import HybridLoss, rank_loss
-from mbdcnn.networks import CoarseSN, place
-from train.engine import use_bfloat16
 
 BATCH, SIZE, MARGIN = 16, 224, 0.3
 GOALS = {
@@ -77,34 +76,16 @@ def measure(quick: bool) -> dict[str, float]:
     k30 = alternate(3 if quick else 15, ours_k30=ours(30), pair_loop_k30=loop)
     k2000 = alternate(3 if quick else 15, ours_k2000=ours(2000), all_pairs_k2000=pairs)
     hybrid = HybridLoss()
-    step = alternate(
-        1 if quick else 9, hybrid_loss=both_ways(lambda q: hybrid(q, y)), training_step=_training_step(y, hybrid)
+    step, images = training_step("compact", device), torch.randn(BATCH, 3, SIZE, SIZE, device=device)
+    cost = alternate(
+        1 if quick else 9, hybrid_loss=both_ways(lambda q: hybrid(q, y)), training_step=partial(step, images, y)
     )
     return {
         "pair_loop_over_ours_k30": k30["pair_loop_k30"] / k30["ours_k30"],
-        "hybrid_loss_over_training_step": step["hybrid_loss"] / step["training_step"],
+        "hybrid_loss_over_training_step": cost["hybrid_loss"] / cost["training_step"],
         "all_pairs_over_ours_k2000": k2000["all_pairs_k2000"] / k2000["ours_k2000"],
         "all_pairs_memory_over_ours_k2000": peak_memory(pairs) / peak_memory(ours(2000)),
     }
-
-
-def _training_step(y: Tensor, loss: HybridLoss) -> Callable[[], None]:
-    """One step of coarse-SN as preset `compact` trains it, images already in memory."""
-    settings = config.override(presets.preset("compact"), ["network.weights=none"])
-    device = y.device
-    network = place(CoarseSN(settings.network), device).train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.coarse.learning_rate)
-    autocast = torch.autocast(device.type, torch.bfloat16, use_bfloat16(settings.precision, device))
-    images = torch.randn(BATCH, 3, SIZE, SIZE, device=device)
-
-    def step() -> None:
-        with autocast:
-            value = loss(network(images), y)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        optimizer.step()
-
-    return step
 
 
 if __name__ == "__main__":

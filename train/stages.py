@@ -22,14 +22,9 @@ from mbdcnn.losses import HybridLoss
 from mbdcnn.networks import CoarseSN, EnhancedSN, LoadReport, MaskCN, place
 from mbdcnn.networks.backbone import tensors_of
 from train.engine import Progress, Task, fit, use_bfloat16
-<<<<<<< HEAD
 from train.guidance import mask_file, write_masks
 from train.pipeline import Loader, Sample, Segment
-=======
-from train.guidance import Segment, mask_file, write_masks
-from train.pipeline import Loader, Sample
 from train.pixels import record_pixels
->>>>>>> c9ccec5 (mbdcnn data prepare: reduced copies of images and masks, and training on them)
 from train.plan import Plan
 from train.processes import Process, threads_each
 from train.proxies import proxy_masks

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 import re
@@ -12,18 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc, roc_curve
 
+from mbdcnn.charts import CLASS_COLOURS, INK, SERIES_COLOURS, chart_axes, legend_above, style, svg_uri
 from mbdcnn.metrics import SCORED_CLASSES, one_versus_rest
 from train._report_rows import Row, answers_and_labels
 
 COARSE, ENHANCED = "#94a3b8", "#d97706"
-CLASS_COLOURS = {"nevus": "#0f766e", "melanoma": "#b4235a", "seborrheic_keratosis": "#4f5bd5"}
-_INK, _RULE = "#334155", "#e2e8f0"
-_SERIES_COLOURS = ("#d97706", "#4f5bd5", "#0f766e", "#b4235a", "#94a3b8", "#7c3aed")
 _LOSS = re.compile(r"loss|dice|rank", re.IGNORECASE)  # the total and its parts
 _SCORE = re.compile(r"val|score|auc|accuracy|jaccard|(^|_)(JA|DI|AC|SE|SP)$", re.IGNORECASE)
 
@@ -34,7 +29,7 @@ def jaccard_histogram(rows: Sequence[Row]) -> str | None:
     enhanced = [row.enhanced.JA for row in rows if row.enhanced is not None]
     if not coarse and not enhanced:
         return None
-    figure, axes = _axes(6.0, 3.3)
+    figure, axes = chart_axes(6.0, 3.3)
     filled: dict[str, Any] = {"color": COARSE, "alpha": 0.55}
     outlined: dict[str, Any] = {"color": ENHANCED, "histtype": "step", "linewidth": 1.8}
     for name, values, look, colour in (
@@ -47,14 +42,14 @@ def jaccard_histogram(rows: Sequence[Row]) -> str | None:
             axes.axvline(mean, color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
     axes.set(xlim=(0, 1), xlabel="JA of one image", ylabel="images")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    _legend_above(axes, columns=2)
-    return _svg_uri(figure)
+    legend_above(axes, columns=2)
+    return svg_uri(figure)
 
 
 def roc_curves(rows: Sequence[Row]) -> str | None:
     """Each scored class against the rest; None when the labels allow no curve."""
     probabilities, labels = answers_and_labels(rows)
-    figure, axes = _axes(4.4, 3.7)
+    figure, axes = chart_axes(4.4, 3.7)
     drawn = False
     for name in SCORED_CLASSES:
         seen = one_versus_rest(probabilities, labels, name)
@@ -72,8 +67,8 @@ def roc_curves(rows: Sequence[Row]) -> str | None:
     axes.plot([0, 1], [0, 1], color="#cbd5e1", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="1 - SP (false alarms)", ylabel="SE (found)")
     axes.set_aspect("equal")
-    _legend_above(axes, columns=1)
-    return _svg_uri(figure)
+    legend_above(axes, columns=1)
+    return svg_uri(figure)
 
 
 def training_curves(logs: Sequence[Path]) -> list[tuple[str, str]]:
@@ -139,47 +134,11 @@ def _curves(sides: Sequence[tuple[str, dict[str, list[tuple[float, float]]]]]) -
     figure = Figure(figsize=(3.3 * len(sides), 2.5), layout="constrained")
     for column, (label, series) in enumerate(sides, start=1):
         axes = figure.add_subplot(1, len(sides), column)
-        _style(axes)
-        for (name, points), colour in zip(series.items(), _SERIES_COLOURS, strict=False):
+        style(axes)
+        for (name, points), colour in zip(series.items(), SERIES_COLOURS, strict=False):
             xs, ys = zip(*points, strict=True)
             axes.plot(xs, ys, color=colour, linewidth=1.8, marker="o", markersize=3, label=name.replace("_", " "))
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
-    return _svg_uri(figure)
-
-
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    _style(axes)
-    return figure, axes
-
-
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#cbd5e1")
-    axes.tick_params(colors=_INK, labelsize=9, length=3)
-    axes.xaxis.label.set(color=_INK, fontsize=9.5)
-    axes.yaxis.label.set(color=_INK, fontsize=9.5)
-    axes.grid(axis="y", color=_RULE, linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def _legend_above(axes: Axes, columns: int) -> None:
-    # Outside the frame: poor networks put their curves where good ones leave room.
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1.01),
-        ncols=columns,
-        borderaxespad=0,
-        frameon=False,
-        fontsize=9,
-        labelcolor=_INK,
-    )
-
-
-def _svg_uri(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return svg_uri(figure)

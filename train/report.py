@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mbdcnn import __version__
 from mbdcnn.classes import CLASSES
 from mbdcnn.metrics import SCORED_CLASSES, SegmentationScores
+from mbdcnn.page import cards, chart, count, footer, side_by_side, table, words, write_page
 from train._report_cases import Case, panels
 from train._report_charts import jaccard_histogram, roc_curves, training_curves
 from train._report_rows import Row
@@ -45,26 +45,19 @@ def write_report(
         f"<h1>{escape(heading)}</h1>",
         f'<p class="lead">{_lead(result)}</p>',
         _cards(result),
-        _pair(_segmentation_table(result), _classification_table(result, rows)),
+        side_by_side(_segmentation_table(result), _classification_table(result, rows)),
         _charts(rows),
-        _pair(_measures(), _confusion(rows)),
+        side_by_side(_measures(), _confusion(rows)),
         _curves(logs),
         *(_gallery(name, galleries.get(name, ()), by_id) for name in GALLERIES),
         _footer(result, fingerprint),
     ]
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(heading)}</title><style>{STYLE}</style></head>\n<body><main>\n"
-        + "\n".join(part for part in body if part)
-        + "\n</main></body></html>\n"
-    )
-    path.write_text(page, encoding="utf-8")
+    write_page(path, heading, body, STYLE)
 
 
 def _lead(result: Mapping[str, Any]) -> str:
     return (
-        f"{_count(result['n_images'], 'image')} of the {escape(result['split'])} split: "
+        f"{count(result['n_images'], 'image')} of the {escape(result['split'])} split: "
         f"{result['n_masks']} with a mask, {result['n_labels']} with a diagnosis. Figures are percentages, "
         f"per image and then averaged. {PROTOCOLS.get(result['protocol'], '')}"
     )
@@ -72,22 +65,17 @@ def _lead(result: Mapping[str, Any]) -> str:
 
 def _cards(result: Mapping[str, Any]) -> str:
     coarse, enhanced, diagnosis = result["coarse"], result["enhanced"], result["classification"]
-    cards = []
+    rows = []
     if enhanced is not None:
         gain = "" if coarse is None else f", {_change(coarse, enhanced, 'JA')} against the coarse one"
-        cards.append(("Enhanced JA", _percent(enhanced, "JA"), f"lesion mask{gain}"))
+        rows.append(("Enhanced JA", _percent(enhanced, "JA"), f"lesion mask{gain}"))
     if coarse is not None:
-        cards.append(("Coarse JA", _percent(coarse, "JA"), "lesion mask" if enhanced is None else "first lesion mask"))
+        rows.append(("Coarse JA", _percent(coarse, "JA"), "lesion mask" if enhanced is None else "first lesion mask"))
     if diagnosis is not None:
         lacks = diagnosis["mean_AUC"] is None
         note = "needs images of every class" if lacks else "of melanoma and keratosis"
-        cards.append(("Mean AUC", _percent(diagnosis, "mean_AUC"), note))
-    boxes = [
-        f'<div class="card{" first" if position == 0 else ""}"><span>{name}</span><b>{value}</b>'
-        f"<span>{note}</span></div>"
-        for position, (name, value, note) in enumerate(cards)
-    ]
-    return f'<div class="cards">{"".join(boxes)}</div>' if boxes else ""
+        rows.append(("Mean AUC", _percent(diagnosis, "mean_AUC"), note))
+    return cards(rows)
 
 
 def _segmentation_table(result: Mapping[str, Any]) -> str:
@@ -102,7 +90,7 @@ def _segmentation_table(result: Mapping[str, Any]) -> str:
         return ""
     if len(rows) == 2:
         rows.append(["difference", *(_change(coarse, enhanced, measure) for measure in measures)])
-    return f'<div class="box"><h3>Segmentation</h3>{_table(["", *measures], rows)}</div>'
+    return f'<div class="box"><h3>Segmentation</h3>{table(["", *measures], rows)}</div>'
 
 
 def _classification_table(result: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -113,12 +101,12 @@ def _classification_table(result: Mapping[str, Any], rows: Sequence[Row]) -> str
     lines = []
     for name in SCORED_CLASSES:
         having = sum(row.label == name for row in rows)
-        lines.append([_words(name), str(having), *(_percent(diagnosis[name], measure) for measure in measures)])
-    table = _table(["against the rest", "images", *measures], lines)
+        lines.append([words(name), str(having), *(_percent(diagnosis[name], measure) for measure in measures)])
+    scores = table(["against the rest", "images", *measures], lines)
     lacking = ""
     if any(diagnosis[name] is None for name in SCORED_CLASSES):
         lacking = f'<p class="note">{_NONE}: the split lacks this class, or the others.</p>'
-    return f'<div class="box"><h3>Classification</h3>{table}{lacking}</div>'
+    return f'<div class="box"><h3>Classification</h3>{scores}{lacking}</div>'
 
 
 def _confusion(rows: Sequence[Row]) -> str:
@@ -129,11 +117,11 @@ def _confusion(rows: Sequence[Row]) -> str:
     for truth in CLASSES:
         cells = []
         for said in CLASSES:
-            count = sum(row.label == truth and row.predicted == said for row in labelled)
-            kind = "right" if truth == said else "wrong" if count else ""
-            cells.append(f'<td class="{kind}">{count}</td>')
-        lines.append(f"<tr><td>{_words(truth)}</td>{''.join(cells)}</tr>")
-    head = "".join(f"<th>{_words(said)}</th>" for said in CLASSES)
+            number = sum(row.label == truth and row.predicted == said for row in labelled)
+            kind = "right" if truth == said else "wrong" if number else ""
+            cells.append(f'<td class="{kind}">{number}</td>')
+        lines.append(f"<tr><td>{words(truth)}</td>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{words(said)}</th>" for said in CLASSES)
     return (
         '<div class="box"><h3>Diagnoses (rows) and decisions (columns)</h3>'
         f"<table><tr><th>images</th>{head}</tr>{''.join(lines)}</table>"
@@ -142,33 +130,16 @@ def _confusion(rows: Sequence[Row]) -> str:
 
 
 def _charts(rows: Sequence[Row]) -> str:
-    charts = [
-        (
-            "JA, image by image",
-            jaccard_histogram(rows),
-            "Histogram of JA per image",
-        ),
-        (
-            "ROC curves (dot: the decision)",
-            roc_curves(rows),
-            "ROC curves of melanoma and seborrheic keratosis",
-        ),
-    ]
-    return _pair(
-        *(
-            f'<div class="box"><h3>{title}</h3><img src="{source}" alt="{alternative}"></div>'
-            for title, source, alternative in charts
-            if source is not None
-        )
+    roc = "ROC curves of melanoma and seborrheic keratosis"
+    return side_by_side(
+        chart("JA, image by image", jaccard_histogram(rows), "Histogram of JA per image"),
+        chart("ROC curves (dot: the decision)", roc_curves(rows), roc),
     )
 
 
 def _curves(logs: Sequence[Path]) -> str:
-    boxes = [
-        f'<div class="box"><h3>{escape(_words(stage))}</h3><img src="{source}" alt="Training curves"></div>'
-        for stage, source in training_curves(logs)
-    ]
-    return f"<h2>Training</h2>{_pair(*boxes)}" if boxes else ""
+    boxes = [chart(escape(words(stage)), source, "Training curves") for stage, source in training_curves(logs)]
+    return f"<h2>Training</h2>{side_by_side(*boxes)}" if boxes else ""
 
 
 def _measures() -> str:
@@ -205,7 +176,7 @@ def _case(case: Case, row: Row, key: str) -> str:
     if scored:
         facts.append("JA " + " → ".join(f"{name} {100 * scores.JA:.1f}" for name, scores in scored))
     if row.label is not None and row.predicted is not None and row.is_misclassified:
-        facts.append(f'<span class="bad">{_words(row.label)} taken for {_words(row.predicted)}</span>')
+        facts.append(f'<span class="bad">{words(row.label)} taken for {words(row.predicted)}</span>')
     figures = "".join(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>" for caption, svg in panels(case, key))
     header = "".join(f"<span>{fact}</span>" for fact in facts)
     pictures = f'<div class="row">{figures}{_bars(row)}</div>'
@@ -227,7 +198,7 @@ def _bars(row: Row) -> str:
             kinds.append("true")
             tag = '<span class="tag">true</span>'
         bars.append(
-            f'<div class="{" ".join(kinds)}"><div><span class="name">{_words(name)}{tag}</span>'
+            f'<div class="{" ".join(kinds)}"><div><span class="name">{words(name)}{tag}</span>'
             f"<span>{100 * probability:.0f}</span></div>"
             f'<span class="track"><i style="width:{100 * probability:.1f}%"></i></span></div>'
         )
@@ -235,24 +206,10 @@ def _bars(row: Row) -> str:
 
 
 def _footer(result: Mapping[str, Any], fingerprint: str) -> str:
-    facts = [f"mbdcnn {__version__}", f"protocol <code>{escape(result['protocol'])}</code>"]
+    facts = [f"protocol <code>{escape(result['protocol'])}</code>"]
     if fingerprint:
         facts.append(f"data <code>{escape(fingerprint[:12])}</code>")
-    facts.append("every image: <code>per_image.csv</code>")
-    facts.append("all figures: <code>metrics.json</code>")
-    return f"<footer>{' · '.join(facts)}<br>For research. Not a medical device.</footer>"
-
-
-def _pair(*boxes: str) -> str:
-    """Boxes side by side where the page is wide enough; nothing for empty ones."""
-    content = "".join(boxes)
-    return f'<div class="pair">{content}</div>' if content else ""
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{cell}</th>" for cell in head)
-    lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{lines}</table>"
+    return footer([*facts, "every image: <code>per_image.csv</code>", "all figures: <code>metrics.json</code>"])
 
 
 def _percent(scores: Mapping[str, float | None] | None, measure: str) -> str:
@@ -262,11 +219,3 @@ def _percent(scores: Mapping[str, float | None] | None, measure: str) -> str:
 
 def _change(before: Mapping[str, float], after: Mapping[str, float], measure: str) -> str:
     return f"{100 * (after[measure] - before[measure]):+.1f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -10,15 +10,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mbdcnn import __version__
 from mbdcnn.classes import SPLITS
 from mbdcnn.errors import UserError, explain
+
+if TYPE_CHECKING:
+    from mbdcnn.data.manifest import Manifest
 
 # Waiting OpenMP threads sleep instead of spinning: DALI, the networks and the user's other work share the cores, and
 # on a busy machine spinning threads cost up to four times the time. Read once, when torch is first imported.
@@ -63,7 +67,7 @@ def cli() -> None:
 
 @cli.group()
 def data() -> None:
-    """Draw a sample set, index a folder of images, or prepare it for fast training."""
+    """Draw a sample set; index, check, prepare or show a folder of images."""
 
 
 @data.command("sample")
@@ -91,6 +95,7 @@ def data_sample(folder: Path, training: int, validation: int, test: int, extra: 
 def data_index(folder: Path, out: Path | None, as_json: bool) -> None:
     """Read and check a folder in the ISIC-2017 or PH2 layout; write its manifest."""
     from mbdcnn.data.index import index_folder, summarise
+    from mbdcnn.data.leakage import same_files
 
     manifest = index_folder(folder, progress=sys.stderr.isatty())
     out = out or folder / "manifest.json"
@@ -98,6 +103,8 @@ def data_index(folder: Path, out: Path | None, as_json: bool) -> None:
         manifest.save(out)
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror}); name another file with --out.") from None
+    leaks = [pair.document() for pair in same_files(manifest) if pair.leaks]
+    _warn_of_leakage(leaks, f"what `mbdcnn data check {folder}` writes")
     lines = [f"{f.path}: {f.reason}" for f in manifest.faults]
     lines += [f"{len(manifest.items)} usable images, {len(manifest.faults)} faults; manifest in {out}"]
     _answer(summarise(manifest) | {"manifest": str(out)}, as_json, "\n".join(lines))
@@ -157,6 +164,62 @@ def data_prepare(folder: Path, out: Path | None, short_side: int, as_json: bool)
     _answer(done, as_json, text)
 
 
+@data.command("check")
+@click.argument("folder", type=_FOLDER)
+@click.option("--out", type=_FOLDER, help="Folder of fingerprint.json and fingerprint.html.  [default: FOLDER]")
+@_json_option
+def data_check(folder: Path, out: Path | None, as_json: bool) -> None:
+    """Look at every image: counts, sizes, lesion areas, colours, duplicates, and leakage between splits."""
+    from mbdcnn.data.fingerprint import FILE, describe, save, survey
+    from mbdcnn.data.fingerprint_page import write_fingerprint_page
+    from mbdcnn.data.index import index_folder
+
+    progress = sys.stderr.isatty()
+    out = out or folder
+    manifest = index_folder(folder, progress)
+    _require_writable(out)
+    glances = survey(manifest, progress)
+    document = describe(manifest, glances, progress)
+    page = out / FILE.replace(".json", ".html")
+    try:
+        save(document, out / FILE)
+        write_fingerprint_page(page, document, manifest, glances)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be written ({error.strerror}); name a folder with --out.") from None
+    _warn_of_leakage(document["leakage"], str(out / FILE))
+    twins = len(document["pairs"]) - len(document["leakage"])
+    summary = f"{document['images']} images, {len(document['faults'])} faults, {len(document['leakage'])} pairs that"
+    lines = [*document["warnings"], f"{summary} leak, {twins} within a split; page in {page}"]
+    _answer(document, as_json, "\n".join(lines))
+
+
+def _require_writable(out: Path) -> None:
+    """Refuse a folder that nothing can be written to, before the minutes that a large data set takes."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror}); name another folder with --out.") from None
+
+
+def _warn_of_leakage(leaks: Sequence[Mapping[str, Any]], listed_in: str) -> None:
+    from mbdcnn.data.leakage import leakage_warning
+
+    if leaks:
+        click.secho(leakage_warning(leaks, listed_in), err=True, fg="red", bold=True)
+
+
+def _keep_fingerprint(file: Path, manifest: Manifest) -> None:
+    """Put a data set's fingerprint where what is made from it lies, and warn of leakage before it is."""
+    from mbdcnn.data.fingerprint import FILE, fingerprint_of, save
+
+    document = fingerprint_of(manifest, [file, manifest.root / FILE], sys.stderr.isatty())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save(document, file)
+    _warn_of_leakage(document["leakage"], str(file))
+
+
 @cli.command()
 @click.argument("stage", type=click.Choice(["coarse", "mask", "enhanced", "all"]))
 @click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
@@ -199,8 +262,11 @@ def train(
     stages = STAGES if stage == "all" else (stage,)
     manifest = index_folder(data_folder, progress=sys.stderr.isatty())
     plan = with_copies(plan_run(run, stages, config, manifest, world), stages, manifest, prepared)
+    first = int(os.environ.get("RANK", 0)) == 0
+    if first and not all(runs.is_finished(run, name) for name in stages):
+        _keep_fingerprint(run / runs.FINGERPRINT, manifest)
     run_processes(train_stages, world, plan, stages)
-    if int(os.environ.get("RANK", 0)) == 0:
+    if first:
         result = runs.provenance(run)
         scores = [f"{s} {m['score']} {m['best'][m['score']]:.4f}" for s, m in result["stages"].items()]
         _answer(result, as_json, f"{run}: {', '.join(scores)} (validation)")
@@ -264,6 +330,7 @@ def reproduce(
 
     What one experiment has trained is not trained again by another. A second call goes on where the first one stopped.
     """
+    from mbdcnn import runs
     from mbdcnn.config import override
     from mbdcnn.data.index import index_folder
     from mbdcnn.presets import preset
@@ -279,6 +346,8 @@ def reproduce(
     manifest = index_folder(data_folder, progress=sys.stderr.isatty())
     other = index_folder(ph2, progress=sys.stderr.isatty()) if ph2 else None
     copies = choose_copies(manifest, prepared, config)
+    for held in filter(None, (manifest, other)):
+        _keep_fingerprint(out / f"{held.root.resolve().name}-{held.fingerprint[:8]}-{runs.FINGERPRINT}", held)
     document = run_experiment(experiment, config, manifest, other, out, scale, settings, copies)
     _answer(document, as_json, "\n".join([*document["findings"], f"{out / name}.md"]))
 

@@ -55,7 +55,13 @@ def export(run: Path, out: Path, progress: bool = False, *, instances: int | Non
             "network.e_layer other than none, and bootstrap.rounds=1; train such a run."
         )
     return export_networks(
-        networks.cpu().eval(), config.preprocessing, out, runs.provenance(run), progress, instances=instances
+        networks.cpu().eval(),
+        config.preprocessing,
+        out,
+        runs.provenance(run),
+        progress,
+        instances=instances,
+        fingerprint=run / runs.FINGERPRINT,
     )
 
 
@@ -67,8 +73,12 @@ def export_networks(
     progress: bool = False,
     *,
     instances: int | None = None,
+    fingerprint: Path | None = None,
 ) -> dict[str, Any]:
-    """`export` for networks that are in memory (`MutualBootstrap`, in evaluation mode, on the CPU)."""
+    """`export` for networks that are in memory (`MutualBootstrap`, in evaluation mode, on the CPU).
+
+    The data set's fingerprint goes with them where there is one.
+    """
     _require_extra()
     from tqdm import tqdm
 
@@ -86,6 +96,8 @@ def export_networks(
     try:
         shapes = write_graphs(networks, spec.image_size, building, bar.update)
         _write_models(building, spec, shapes, instances or min(len(os.sched_getaffinity(0)), _MOST_INSTANCES))
+        if fingerprint is not None and fingerprint.is_file():
+            shutil.copyfile(fingerprint, building / fingerprint.name)
         manifest = {
             "format": FORMAT,
             "format_version": _FORMAT_VERSION,

@@ -109,14 +109,16 @@ def check(root: Path, candidate: Candidate, look: bool = False) -> Checked:
     return Checked(candidate, item, faults, sha256, pixels)
 
 
+def pixels_sha256(image: np.ndarray) -> str:
+    """SHA-256 of an image's size and pixels `(H, W, 3)` uint8, the same for every lossless copy."""
+    digest = hashlib.sha256(repr(image.shape[:2]).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
 def _look(image: np.ndarray, look: bool) -> tuple[tuple[int, int], str | None]:
     """An image's height and width and, where asked, the SHA-256 of these and its pixels."""
-    shape = image.shape[0], image.shape[1]
-    if not look:
-        return shape, None
-    digest = hashlib.sha256(repr(shape).encode())
-    digest.update(np.ascontiguousarray(image).data)
-    return shape, digest.hexdigest()
+    return (image.shape[0], image.shape[1]), pixels_sha256(image) if look else None
 
 
 def _decoded(root: Path, path: Path, decode: Callable[[bytes], T]) -> tuple[tuple[T, str] | None, list[Fault]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mbdcnn.data._check import Checked
 from mbdcnn.data._listing import relative
+from mbdcnn.data.leakage import SAME_FILE, SAME_PIXELS
 from mbdcnn.data.manifest import Fault, Item
 
 
@@ -32,8 +33,8 @@ def without_twins(root: Path, checked: Sequence[Checked]) -> tuple[list[Item], l
     for one in [*reversed(official), *(one for one in checked if one.candidate.extra)]:
         path = one.candidate.image
         known_by = (
-            ("is the same file as", one.sha256),
-            ("shows the same pixels as", one.pixels),
+            (SAME_FILE, one.sha256),
+            (SAME_PIXELS, one.pixels),
             ("has the image id of", path.stem.lower()),
         )
         keys = [(reason, value) for reason, value in known_by if value is not None]

@@ -13,6 +13,7 @@ from mbdcnn.data._duplicates import without_twins
 from mbdcnn.data._isic2017_folder import list_isic2017
 from mbdcnn.data._ph2_folder import list_ph2
 from mbdcnn.data._threads import in_threads
+from mbdcnn.data.leakage import same_files
 from mbdcnn.data.manifest import Fault, Item, Manifest
 from mbdcnn.errors import UserError
 
@@ -69,9 +70,6 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
         scores too good.
     """
     splits = {}
-    where: dict[str, set[str]] = {}
-    for item in manifest.items:
-        where.setdefault(item.sha256, set()).add(item.split)
     for split in SPLITS:
         labels = [item.label for item in manifest.select(split, labels=True)]
         splits[split] = {
@@ -85,7 +83,7 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
         "fingerprint": manifest.fingerprint,
         "images": len(manifest.items),
         "faults": [asdict(fault) for fault in manifest.faults],
-        "in_several_splits": sum(len(held) > 1 for held in where.values()),
+        "in_several_splits": len({pair.first.sha256 for pair in same_files(manifest) if pair.leaks}),
         "splits": splits,
     }
 

@@ -13,16 +13,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from mbdcnn import __version__
 from mbdcnn.classes import SPLITS
 from mbdcnn.errors import UserError, explain
-
-if TYPE_CHECKING:
-    from mbdcnn.data.manifest import Manifest
 
 # Waiting OpenMP threads sleep instead of spinning: DALI, the networks and the user's other work share the cores, and
 # on a busy machine spinning threads cost up to four times the time. Read once, when torch is first imported.
@@ -210,16 +207,6 @@ def _warn_of_leakage(leaks: Sequence[Mapping[str, Any]], listed_in: str) -> None
         click.secho(leakage_warning(leaks, listed_in), err=True, fg="red", bold=True)
 
 
-def _keep_fingerprint(file: Path, manifest: Manifest) -> None:
-    """Put a data set's fingerprint where what is made from it lies, and warn of leakage before it is."""
-    from mbdcnn.data.fingerprint import FILE, fingerprint_of, save
-
-    document = fingerprint_of(manifest, [file, manifest.root / FILE], sys.stderr.isatty())
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save(document, file)
-    _warn_of_leakage(document["leakage"], str(file))
-
-
 @cli.command()
 @click.argument("stage", type=click.Choice(["coarse", "mask", "enhanced", "all"]))
 @click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
@@ -248,6 +235,7 @@ def train(
     """
     from mbdcnn import runs
     from mbdcnn.config import STAGES, override
+    from mbdcnn.data.fingerprint import FILE, keep
     from mbdcnn.data.index import index_folder
     from mbdcnn.presets import preset
     from train.pixels import with_copies
@@ -264,7 +252,8 @@ def train(
     plan = with_copies(plan_run(run, stages, config, manifest, world), stages, manifest, prepared)
     first = int(os.environ.get("RANK", 0)) == 0
     if first and not all(runs.is_finished(run, name) for name in stages):
-        _keep_fingerprint(run / runs.FINGERPRINT, manifest)
+        document = keep(manifest, run / FILE, progress=sys.stderr.isatty())
+        _warn_of_leakage(document["leakage"], str(run / FILE))
     run_processes(train_stages, world, plan, stages)
     if first:
         result = runs.provenance(run)
@@ -330,7 +319,6 @@ def reproduce(
 
     What one experiment has trained is not trained again by another. A second call goes on where the first one stopped.
     """
-    from mbdcnn import runs
     from mbdcnn.config import override
     from mbdcnn.data.index import index_folder
     from mbdcnn.presets import preset
@@ -346,8 +334,6 @@ def reproduce(
     manifest = index_folder(data_folder, progress=sys.stderr.isatty())
     other = index_folder(ph2, progress=sys.stderr.isatty()) if ph2 else None
     copies = choose_copies(manifest, prepared, config)
-    for held in filter(None, (manifest, other)):
-        _keep_fingerprint(out / f"{held.root.resolve().name}-{held.fingerprint[:8]}-{runs.FINGERPRINT}", held)
     document = run_experiment(experiment, config, manifest, other, out, scale, settings, copies)
     _answer(document, as_json, "\n".join([*document["findings"], f"{out / name}.md"]))
 

@@ -27,7 +27,6 @@ METRICS = "metrics.json"
 LOG = "log.jsonl"
 CHECKPOINTS = "checkpoints"
 MANIFEST = "manifest.json"
-FINGERPRINT = "fingerprint.json"
 NETWORKS: dict[str, type[CoarseSN] | type[MaskCN]] = {"coarse": CoarseSN, "mask": MaskCN, "enhanced": EnhancedSN}
 
 

@@ -44,6 +44,7 @@ def export(run: Path, out: Path, progress: bool = False, *, instances: int | Non
             installed, or the exported networks differ from the trained ones.
     """
     from mbdcnn import runs
+    from mbdcnn.data.fingerprint import FILE
 
     _require_extra()
     out = out.absolute()
@@ -61,7 +62,7 @@ def export(run: Path, out: Path, progress: bool = False, *, instances: int | Non
         runs.provenance(run),
         progress,
         instances=instances,
-        fingerprint=run / runs.FINGERPRINT,
+        fingerprint=run / FILE,
     )
 
 

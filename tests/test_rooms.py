@@ -15,6 +15,7 @@ HEAVY = "nvidia.dali deepspeed ray tritonclient onnxruntime onnx"
         ("mbdcnn.networks", "train serve tune " + HEAVY),
         ("mbdcnn.metrics", "train serve tune " + HEAVY),
         ("mbdcnn.losses", "train serve tune timm " + HEAVY),
+        ("mbdcnn.data.fingerprint", "torch matplotlib train serve tune " + HEAVY),
         ("mbdcnn.data.index", "torch train serve tune " + HEAVY),
         ("mbdcnn.preprocessing", "torch train serve tune " + HEAVY),
         ("train.stages", "serve tune deepspeed ray tritonclient onnxruntime"),

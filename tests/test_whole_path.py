@@ -65,6 +65,12 @@ def test_evaluation_follows_the_contract(folder: Path, run: Path) -> None:
     assert "<svg" in (out / "report.html").read_text()
 
 
+def test_the_fingerprint_of_the_data_goes_with_run_and_repository(folder: Path, run: Path, url: str) -> None:
+    fingerprint = json.loads((run / "fingerprint.json").read_text())
+    assert [held["images"] for held in fingerprint["splits"].values()] == [48, 12, 9]
+    assert json.loads((folder / "repository" / "fingerprint.json").read_text()) == fingerprint
+
+
 def test_the_server_answers_as_pytorch_does(folder: Path, run: Path, url: str) -> None:
     images = sorted((folder / "data" / "ISIC-2017_Test_v2_Data").glob("*.jpg"))
     answers = mbdcnn("predict", *images, "--url", url, "--out", folder / "answers")

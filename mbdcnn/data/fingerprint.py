@@ -39,6 +39,25 @@ def fingerprint_of(manifest: Manifest, files: Sequence[Path], progress: bool = F
     return describe(manifest, survey(manifest, progress), progress)
 
 
+def keep(manifest: Manifest, file: Path, others: Sequence[Path] = (), progress: bool = False) -> dict[str, Any]:
+    """Make sure that a file holds the data set's fingerprint.
+
+    Args:
+        manifest: index of the data set.
+        file: left alone where it holds it already.
+        others: files to take it from, before that of `mbdcnn data check` in the data folder.
+        progress: show a bar on standard error.
+
+    Returns:
+        The fingerprint.
+    """
+    document = fingerprint_of(manifest, [file, *others, manifest.root / FILE], progress)
+    if _read(file) != document:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save(document, file)
+    return document
+
+
 def describe(manifest: Manifest, glances: Sequence[Glance], progress: bool = False) -> dict[str, Any]:
     """Put together what is known of a data set.
 

@@ -14,6 +14,7 @@ from PIL import Image
 from mbdcnn.data._fingerprint_charts import class_counts, colours, lesion_areas, sizes
 from mbdcnn.data._glance import Glance
 from mbdcnn.data.fingerprint import FILE
+from mbdcnn.data.leakage import SAME_FILE, SAME_LESION, SAME_PIXELS
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.page import cards, chart, count, footer, side_by_side, table, words, write_page
 from mbdcnn.preprocessing import decode_image
@@ -21,6 +22,7 @@ from mbdcnn.preprocessing import decode_image
 _SHOWN = 40  # pairs of each kind with pictures
 _LISTED = 200  # files left out
 _SIDE = 220
+_RELATIONS = {SAME_FILE: "same file", SAME_PIXELS: "same pixels", SAME_LESION: "near-duplicate"}
 _NONE = "–"
 _STYLE = """
 .alarm { background: #fff1f2; border: 2px solid #be123c; border-radius: 10px; padding: 16px 18px; margin: 22px 0; }
@@ -92,7 +94,7 @@ def _cards(document: Mapping[str, Any]) -> str:
             str(len(document["label_conflicts"])),
             "pairs of images that show the same, not of one class",
         ),
-        ("Left out", str(len(document["faults"])), "files, with the reason below"),
+        ("Left out", str(len(document["faults"])), "files that no stage uses"),
     ]
     return cards(rows)
 
@@ -153,11 +155,11 @@ def _section(heading: str, note: str, pairs: Sequence[Mapping[str, Any]], manife
 
 def _pair(pair: Mapping[str, Any], manifest: Manifest) -> str:
     first, second = pair["images"]
-    facts = [f"the first {pair['relation']} the second"]
+    facts = [_RELATIONS[pair["relation"]]]
     if pair["likeness"] < 1:
         facts.append(f"likeness {pair['likeness']:.2f}")
     if pair["view"] != "as it is":
-        facts.append(f"once that is {pair['view']}")
+        facts.append(f"the right one {pair['view']}")
     if None not in (first["label"], second["label"]) and first["label"] != second["label"]:
         facts.append('<span class="bad">different labels</span>')
     header = "".join(f"<span>{fact}</span>" for fact in facts)
@@ -183,4 +185,4 @@ def _faults(faults: Sequence[Mapping[str, str]]) -> str:
     rows = [[escape(fault["path"]), escape(fault["reason"])] for fault in faults[:_LISTED]]
     more = f'<p class="note">{len(faults) - _LISTED} more in <code>{FILE}</code>.</p>' if len(faults) > _LISTED else ""
     content = table(["file", "why"], rows).replace("<table>", '<table class="files">', 1)
-    return f'<h2>Left out</h2><p class="note">No stage uses them.</p><div class="box">{content}{more}</div>'
+    return f'<h2>Left out</h2><div class="box">{content}{more}</div>'

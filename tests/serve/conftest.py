@@ -78,10 +78,14 @@ def networks() -> MutualBootstrap:
 def exported(networks: MutualBootstrap, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     from serve.export import export_networks
 
-    repository = tmp_path_factory.mktemp("export") / "repository"
+    folder = tmp_path_factory.mktemp("export")
+    repository = folder / "repository"
+    (folder / "fingerprint.json").write_text('{"name": "none"}')
     spec = smoke().preprocessing
     with _one_thread():
-        manifest = export_networks(networks, spec, repository, {"run": "untrained"}, instances=2)
+        manifest = export_networks(
+            networks, spec, repository, {"run": "untrained"}, instances=2, fingerprint=folder / "fingerprint.json"
+        )
     return Exported(networks, spec, repository, manifest)
 
 

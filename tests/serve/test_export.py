@@ -28,6 +28,7 @@ def test_manifest_says_what_is_there(exported):
         assert hashlib.sha256((exported.repository / name).read_bytes()).hexdigest() == digest
     assert on_disk["classes"] == list(CLASSES)
     assert on_disk["provenance"] == {"run": "untrained"}
+    assert (exported.repository / "fingerprint.json").read_text() == '{"name": "none"}'
     assert on_disk["preprocessing"]["image_size"] == exported.spec.image_size
 
 

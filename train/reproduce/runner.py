@@ -13,6 +13,8 @@ from typing import Any
 from mbdcnn import runs
 from mbdcnn.config import STAGES, Config, override
 from mbdcnn.data.derive import fold_manifest
+from mbdcnn.data.fingerprint import FILE, keep
+from mbdcnn.data.leakage import leakage_warning
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.data.prepared import Copies
 from mbdcnn.errors import UserError
@@ -88,6 +90,9 @@ def reproduce(
     figures: dict[str, dict[int, dict[str, float | None]]] = {arm.label: {} for arm in arms}
     folders: dict[str, dict[int, list[Path]]] = {arm.label: {} for arm in arms}
     with locked(out):
+        for data in (manifest, ph2):
+            if data is not None:
+                _look_for_leakage(out, data)
         for seed in document["seeds"]:
             for number, arm in enumerate(arms, 1):
                 print(f"{experiment.name}, seed {seed}, {number} of {len(arms)}: {arm.label}", file=sys.stderr)
@@ -116,6 +121,17 @@ def _check(experiment: Experiment, scale: Scale, ph2: Manifest | None) -> None:
         raise UserError(f"{experiment.name} needs PH2; name its folder with --ph2.")
     if ph2 is not None and not experiment.ph2:
         raise UserError(f"{experiment.name} has no use for PH2; leave out --ph2.")
+
+
+def _look_for_leakage(out: Path, manifest: Manifest) -> None:
+    file = _fingerprint_file(out, manifest)
+    if leaks := keep(manifest, file, progress=sys.stderr.isatty())["leakage"]:
+        print(leakage_warning(leaks, str(file)), file=sys.stderr)
+
+
+def _fingerprint_file(out: Path, manifest: Manifest) -> Path:
+    """Where the runs of a data set find its fingerprint."""
+    return out / "data" / manifest.fingerprint[:16] / FILE
 
 
 def _header(
@@ -202,6 +218,7 @@ class _Work:
         stages = lineage(config, self.stage)
         if not all(runs.is_finished(run, stage) for stage in stages):
             plan = plan_run(run, stages, config, manifest, self.scale.processes)
+            keep(manifest, run / FILE, [_fingerprint_file(self.out, manifest)], sys.stderr.isatty())
             run_processes(train_stages, self.scale.processes, replace(plan, copies=self.copies), stages)
         self.trained.append(run)
         return run

@@ -51,6 +51,9 @@ def test_every_experiment_ends_in_a_document_a_page_and_a_picture(
     page = (out / f"{name}.md").read_text()
     assert f"{name}.png" in page
     assert all(row["label"] in page for row in document["rows"]) or document["kind"] in ("grid", "curve")
+    for run in (out / "runs").iterdir():
+        fingerprint = json.loads((run / "fingerprint.json").read_text())
+        assert fingerprint["leakage"] == []
     with Image.open(out / f"{name}.png") as picture:
         assert min(picture.size) > 200
 

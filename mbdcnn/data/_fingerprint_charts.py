@@ -35,6 +35,7 @@ def class_counts(document: Mapping[str, Any]) -> str | None:
         labels = [str(held["classes"][name]) for held in splits.values()]
         axes.bar_label(bars, labels, fontsize=8, color="#334155", padding=2)
     axes.set_xticks(range(len(splits)), list(splits))
+    axes.margins(y=0.1)  # for the numbers on the bars
     axes.set(ylabel="share of the split's labels", ylim=(0, None))
     legend_above(axes, columns=3)
     return svg_uri(figure)
@@ -78,7 +79,7 @@ def lesion_areas(document: Mapping[str, Any]) -> str | None:
         look: dict[str, Any] = {"fill": True, "alpha": 0.4} if split == "training" else {"linewidth": 1.8}
         axes.stairs(counts / counts.sum(), edges, color=SPLIT_COLOURS[split], label=label, **look)
     axes.set(xlim=(0, 1), xlabel="lesion's share of the image", ylabel="share of the split's masks")
-    legend_above(axes, columns=3)
+    legend_above(axes, columns=2)
     return svg_uri(figure)
 
 

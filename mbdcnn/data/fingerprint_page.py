@@ -35,8 +35,9 @@ _STYLE = """
 .twins img { display: block; width: 100%; aspect-ratio: 4 / 3; object-fit: contain; background: var(--rule);
   border-radius: 5px; }
 .twins figcaption { margin: 4px 0 0; overflow-wrap: anywhere; }
+.counts { margin-bottom: 14px; overflow-x: auto; }
 .files { table-layout: fixed; }
-.files td { text-align: left; overflow-wrap: anywhere; }
+.files th, .files td { text-align: left; overflow-wrap: anywhere; }
 """
 
 
@@ -129,7 +130,7 @@ def _counts(document: Mapping[str, Any]) -> str:
                     _NONE if lesion is None else str(lesion["touching_border"]),
                 ]
             )
-    return f'<div class="box" style="margin-bottom: 14px">{table(head, rows)}</div>'
+    return f'<div class="box counts">{table(head, rows)}</div>'
 
 
 def _colours(document: Mapping[str, Any]) -> str:

@@ -215,10 +215,10 @@ class _Work:
 
     def _train(self, config: Config, manifest: Manifest) -> Path:
         run = run_folder(self.out, config, self.stage, manifest.fingerprint, self.copies.key if self.copies else "")
+        keep(manifest, run / FILE, [_fingerprint_file(self.out, manifest)], sys.stderr.isatty())
         stages = lineage(config, self.stage)
         if not all(runs.is_finished(run, stage) for stage in stages):
             plan = plan_run(run, stages, config, manifest, self.scale.processes)
-            keep(manifest, run / FILE, [_fingerprint_file(self.out, manifest)], sys.stderr.isatty())
             run_processes(train_stages, self.scale.processes, replace(plan, copies=self.copies), stages)
         self.trained.append(run)
         return run

@@ -13,7 +13,7 @@ from mbdcnn.data._alike import VIEWS, find_alike, opposite, thumbnail, turned
 from mbdcnn.data._registration import detail, likeness
 from mbdcnn.data.sample import draw
 
-COUNT = 24
+COUNT = 12
 
 
 def jpeg(image: Image.Image, quality: int = 85) -> Image.Image:
@@ -43,7 +43,7 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "other colours": lambda image: jpeg(warmer(image)),
     "mirrored": lambda image: jpeg(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
     "turned": lambda image: jpeg(image.transpose(Image.Transpose.ROTATE_90)),
-    "turned, cropped, recompressed": lambda image: jpeg(cropped(image.transpose(Image.Transpose.ROTATE_270), 0.95), 50),
+    "turned, cropped, recompressed": lambda image: jpeg(cropped(image.transpose(Image.Transpose.ROTATE_270), 0.9), 50),
 }
 
 
@@ -58,13 +58,14 @@ def thumbnails(images: list[Image.Image]) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", COPIES)
 def test_copies_are_found_and_nothing_else(drawn: list[Image.Image], kind: str) -> None:
-    both = drawn + [COPIES[kind](image) for image in drawn]
-    found = {(alike.first, alike.second) for alike in find_alike(thumbnails(both))}
-    assert found == {(number, number + COUNT) for number in range(COUNT)}
+    copies = [COPIES[kind](image) for image in drawn]
+    for both in (drawn + copies, copies + drawn):
+        found = {(alike.first, alike.second) for alike in find_alike(thumbnails(both))}
+        assert found == {(number, number + COUNT) for number in range(COUNT)}
 
 
 def test_other_pictures_are_not_paired(drawn: list[Image.Image]) -> None:
-    more = [Image.fromarray(draw("validation", number)[0]) for number in range(60)]
+    more = [Image.fromarray(draw("validation", number)[0]) for number in range(40)]
     assert find_alike(thumbnails(drawn + more)) == []
 
 

@@ -49,14 +49,14 @@ def paths(pair: dict[str, Any]) -> list[str]:
 
 @pytest.fixture
 def leaky(folder: Any) -> Any:
-    """Two training images, and in validation the bytes of one and a recompressed, mirrored copy of the other."""
+    """Two training images, and in validation the bytes of one and a recompressed, turned copy of the other."""
     pictures = [draw("training", number, 200)[0] for number in range(4)]
     for number in (0, 1):
         put(folder, f"ISIC_000000{number}", "training", pictures[number])
     put(folder, "ISIC_0000002", "validation", pictures[2])
     twin = folder.root / isic2017.images_folder("validation") / "ISIC_0000010.png"
     shutil.copy(folder.root / isic2017.images_folder("training") / "ISIC_0000000.png", twin)
-    put(folder, "ISIC_0000011", "validation", pictures[1][:, ::-1], suffix=".jpg", quality=60)
+    put(folder, "ISIC_0000011", "validation", np.rot90(pictures[1]), suffix=".jpg", quality=60)
     folder.labels([["ISIC_0000000", *NEVUS], ["ISIC_0000001", *NEVUS]], "training")
     rows = [["ISIC_0000002", *NEVUS], ["ISIC_0000010", *MELANOMA], ["ISIC_0000011", *NEVUS]]
     folder.labels(rows, "validation")
@@ -67,18 +67,20 @@ def test_every_figure_of_a_split(folder: Any) -> None:
     empty, full = np.zeros((10, 20), bool), np.ones((10, 20), bool)
     inner = empty.copy()
     inner[2:6, 5:10] = True  # 20 of 200 pixels
+    left = np.zeros((30, 40), bool)
+    left[5:20, :2] = True  # 30 of 1200 pixels
     sizes = (20, 10)
     encoded = [
         put(folder, "ISIC_0000001", "training", half((255, 0, 51), (0, 0, 51), sizes), inner),
         put(folder, "ISIC_0000002", "training", half((0, 255, 51), (0, 255, 51), sizes), empty),
         put(folder, "ISIC_0000003", "training", half((0, 255, 102), (0, 0, 51), sizes), full),
-        put(folder, "ISIC_0000004", "training", half((0, 0, 51), (0, 0, 51), (40, 30))),
+        put(folder, "ISIC_0000004", "training", half((0, 0, 51), (0, 0, 51), (40, 30)), left),
     ]
     rows = [["ISIC_0000001", *NEVUS], ["ISIC_0000002", *NEVUS], ["ISIC_0000004", *MELANOMA]]
     folder.labels(rows, "training")
     document = fingerprint(folder.root)
     held = document["splits"]["training"]
-    assert (held["images"], held["masks"], held["labels"]) == (4, 3, 3)
+    assert (held["images"], held["masks"], held["labels"]) == (4, 4, 3)
     assert held["classes"] == {"nevus": 2, "melanoma": 1}
     assert document["classes"] == ["nevus", "melanoma"]
     assert held["encoded_bytes"] == sum(path.stat().st_size for path in encoded)
@@ -90,9 +92,9 @@ def test_every_figure_of_a_split(folder: Any) -> None:
         {"width": 40, "height": 30, "images": 1},
     ]
     lesion = held["lesion"]
-    assert (lesion["empty"], lesion["full"], lesion["touching_border"]) == (["ISIC_0000002"], ["ISIC_0000003"], 1)
+    assert (lesion["empty"], lesion["full"], lesion["touching_border"]) == (["ISIC_0000002"], ["ISIC_0000003"], 2)
     assert lesion["area"] == pytest.approx(
-        {"0": 0, "0.05": 0.01, "0.25": 0.05, "0.5": 0.1, "0.75": 0.55, "0.95": 0.91, "1": 1}
+        {"0": 0, "0.05": 0.00375, "0.25": 0.01875, "0.5": 0.0625, "0.75": 0.325, "0.95": 0.865, "1": 1}
     )
     assert len(lesion["histogram"]["edges"]) == 21
     assert np.flatnonzero(lesion["histogram"]["images"]).tolist() == [0, 2, 19]
@@ -127,7 +129,7 @@ def test_leaks_of_each_kind_are_found(leaky: Any) -> None:
     assert [image["split"] for image in same["images"]] == ["validation", "training"]
     assert near["relation"] == SAME_LESION
     assert paths(near) == ["ISIC_0000011.jpg", "ISIC_0000001.png"]
-    assert near["view"] == "mirrored"
+    assert near["view"] == "turned by 90°"
     assert 0.7 < near["likeness"] <= 1
     assert document["pairs"] == document["leakage"]
     assert document["label_conflicts"] == [same]
@@ -148,7 +150,7 @@ def test_the_same_pixels_in_another_encoding(folder: Any) -> None:
 
 def test_every_image_of_a_group_across_splits_is_in_a_pair_that_leaks(folder: Any) -> None:
     picture = draw("training", 0, 200)[0]
-    for number, split in enumerate(("training", "validation", "validation", "test")):
+    for number, split in enumerate(("training", "validation", "test", "test")):
         put(folder, f"ISIC_000000{number}", split, picture)
         folder.labels([[f"ISIC_000000{n}", *NEVUS] for n in (0, 1, 2, 3)], split)
     document = fingerprint(folder.root)
@@ -160,13 +162,13 @@ def test_a_near_duplicate_of_twins_is_named_across_splits(folder: Any) -> None:
     picture = draw("training", 1, 200)[0]
     put(folder, "ISIC_0000001", "training", picture)
     put(folder, "ISIC_0000002", "test", picture)
-    put(folder, "ISIC_0000003", "test", picture, suffix=".jpg", quality=60)
-    folder.labels([["ISIC_0000001", *NEVUS]])
-    folder.labels([["ISIC_0000002", *NEVUS], ["ISIC_0000003", *NEVUS]], "test")
+    put(folder, "ISIC_0000003", "training", picture, suffix=".jpg", quality=60)
+    folder.labels([["ISIC_0000001", *NEVUS], ["ISIC_0000003", *NEVUS]])
+    folder.labels([["ISIC_0000002", *NEVUS]], "test")
     leaks = fingerprint(folder.root)["leakage"]
     assert [paths(pair) for pair in leaks] == [
         ["ISIC_0000002.png", "ISIC_0000001.png"],
-        ["ISIC_0000003.jpg", "ISIC_0000001.png"],
+        ["ISIC_0000002.png", "ISIC_0000003.jpg"],
     ]
 
 
@@ -222,7 +224,7 @@ def test_the_page_shows_leaks_first_and_escapes_names(leaky: Any, tmp_path: Path
     assert alarm < page.index("ISIC_0000010.png") < page.index("ISIC_0000011.jpg") < page.index(">Classes<")
     assert "Leakage: 2 pairs of images across splits" in page
     assert "different labels" in page
-    assert "the right one mirrored" in page
+    assert "the right one turned by 90°" in page
     assert page.count("data:image/jpeg;base64,") == 2 * len(document["pairs"])
     assert page.count("data:image/svg+xml;base64,") == 3  # no masks, no chart of lesion areas
     assert "a&lt;b&gt;.tiff" in page

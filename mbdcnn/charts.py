@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, RULE = "#334155", "#e2e8f0"
-CLASS_COLOURS = {"nevus": "#0f766e", "melanoma": "#b4235a", "seborrheic_keratosis": "#4f5bd5"}
+# in the order of the classes
+CLASS_COLOURS = ("#0f766e", "#b4235a", "#4f5bd5", "#d97706", "#0284c7", "#65a30d", "#7c3aed", "#92400e", "#64748b")
 SERIES_COLOURS = ("#d97706", "#4f5bd5", "#0f766e", "#b4235a", "#94a3b8", "#7c3aed")
 
 
@@ -47,6 +50,18 @@ def legend_above(axes: Axes, columns: int) -> None:
 
 def svg_uri(figure: Figure) -> str:
     """A figure as a picture that an HTML page carries inside itself."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Glyph .* missing")
+            drawn = _svg(figure)
+    except UserWarning:  # a script that matplotlib's font lacks: its letters stay text, for the reader's own fonts
+        with warnings.catch_warnings(), rc_context({"svg.fonttype": "none"}):
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            drawn = _svg(figure)
+    return "data:image/svg+xml;base64," + base64.b64encode(drawn).decode("ascii")
+
+
+def _svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()

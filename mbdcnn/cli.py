@@ -90,7 +90,7 @@ def data_sample(folder: Path, training: int, validation: int, test: int, extra: 
 @click.option("--out", type=_FOLDER, help="The manifest's file.  [default: FOLDER/manifest.json]")
 @_json_option
 def data_index(folder: Path, out: Path | None, as_json: bool) -> None:
-    """Read and check a folder in the ISIC-2017 or PH2 layout; write its manifest."""
+    """Read and check a folder in the ISIC-2017, PH2 or plain layout; write its manifest."""
     from mbdcnn.data.index import index_folder, summarise
     from mbdcnn.data.leakage import same_files
 
@@ -103,6 +103,10 @@ def data_index(folder: Path, out: Path | None, as_json: bool) -> None:
     leaks = [pair.document() for pair in same_files(manifest) if pair.leaks]
     _warn_of_leakage(leaks, f"what `mbdcnn data check {folder}` writes")
     lines = [f"{f.path}: {f.reason}" for f in manifest.faults]
+    if manifest.drawn_splits:
+        shares = "about 70 % are for training, 15 % for validation and 15 % for the test, drawn one by one"
+        mend = "where several show one patient or lesion, give labels.csv a column split"
+        lines += [f"{manifest.drawn_splits} images come without a split: {shares}; {mend}"]
     lines += [f"{len(manifest.items)} usable images, {len(manifest.faults)} faults; manifest in {out}"]
     _answer(summarise(manifest) | {"manifest": str(out)}, as_json, "\n".join(lines))
 
@@ -210,7 +214,7 @@ def _warn_of_leakage(leaks: Sequence[Mapping[str, Any]], listed_in: str) -> None
 @cli.command()
 @click.argument("stage", type=click.Choice(["coarse", "mask", "enhanced", "all"]))
 @click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
-@click.option("--data", "data_folder", type=_FOLDER, required=True, help="Folder in the ISIC-2017 layout.")
+@click.option("--data", "data_folder", type=_FOLDER, required=True, help="Folder in the ISIC-2017 or plain layout.")
 @click.option("--run", type=_FOLDER, help="Run folder.  [default: runs/<data>-<preset>]")
 @click.option("--preset", "preset_name", help="Starting point of the settings.  [default: the run's own, else compact]")
 @_prepared_option
@@ -263,7 +267,9 @@ def train(
 
 @cli.command()
 @click.option("--run", type=_FOLDER, required=True, help="Run folder; the networks that are trained are scored.")
-@click.option("--data", "data_folder", type=_FOLDER, required=True, help="Folder in the ISIC-2017 or PH2 layout.")
+@click.option(
+    "--data", "data_folder", type=_FOLDER, required=True, help="Folder in the ISIC-2017, PH2 or plain layout."
+)
 @click.option("--split", type=click.Choice(SPLITS), default="validation", show_default=True)
 @click.option(
     "--protocol",
@@ -387,6 +393,8 @@ def _scores(result: dict[str, Any]) -> str:
     parts = [f"{name} JA {result[name]['JA']:.3f}" for name in ("coarse", "enhanced") if result[name]]
     mean_auc = result["classification"] and result["classification"]["mean_AUC"]
     parts += [] if mean_auc is None else [f"mean AUC {mean_auc:.3f}"]
+    unknown = result.get("n_unknown_labels")
+    parts += [f"{unknown} images of classes that the run does not know"] if unknown else []
     return f"{result['n_images']} images: {', '.join(parts) or 'nothing to compare with'}"
 
 

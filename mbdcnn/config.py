@@ -11,6 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mbdcnn.classes import CLASSES, unusable
 from mbdcnn.errors import UserError
 from mbdcnn.preprocessing import Preprocessing
 
@@ -37,6 +38,8 @@ class NetworkConfig:
         e_layer: where the activation map enters enhanced-SN: after the `encoder` (the paper's text), after `aspp`, the
             decoder's pyramid pooling (the authors' code), or in the `decoder` alone, which then sees the map in place
             of the encoder's deepest features (DecoupledNet's way, the paper's table VII); `none` leaves it out.
+        classes: that mask-CN tells apart, in the order of its outputs; `train` takes the data set's unless others that
+            include them are given.
     """
 
     segmentation_encoder: str = "tf_efficientnet_lite0"
@@ -47,6 +50,7 @@ class NetworkConfig:
     decoder_dropout: float = 0.5
     mask_channel: bool = True
     e_layer: str = "encoder"
+    classes: tuple[str, ...] = CLASSES
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,7 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
 
 def save(config: Config, path: Path) -> None:
     """Write every field, as YAML."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
 
 
 def load(path: Path) -> Config:
@@ -253,6 +257,11 @@ def _check(config: Config) -> None:
         (config.network.output_stride in (8, 16), "network.output_stride is 8 or 16"),
         (0 <= config.network.decoder_dropout < 1, "network.decoder_dropout is at least 0 and below 1"),
         (config.network.e_layer in E_LAYER_PLACES, f"network.e_layer is one of {', '.join(E_LAYER_PLACES)}"),
+        (
+            len(set(config.network.classes)) == len(config.network.classes) > 0,
+            "network.classes names each class once",
+        ),
+        *((not unusable(name), f"network.classes: {name!r} {unusable(name)}") for name in config.network.classes),
         (config.bootstrap.coarse_folds >= 1, "bootstrap.coarse_folds is at least 1"),
         (config.bootstrap.coarse_masks in COARSE_MASKS, f"bootstrap.coarse_masks is one of {', '.join(COARSE_MASKS)}"),
         (

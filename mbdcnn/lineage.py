@@ -14,6 +14,7 @@ _READ = {
     "mask": (
         "network.classification_encoder",
         "network.mask_channel",
+        "network.classes",
         "mask.",
         "bootstrap.start_run",
         "bootstrap.coarse_masks",
@@ -23,6 +24,7 @@ _READ = {
     "enhanced": (
         *_SEGMENTATION,
         "network.e_layer",
+        "network.classes",
         "bootstrap.coarse_masks",
         "bootstrap.coarse_folds",
         "bootstrap.coarse_start",

@@ -19,6 +19,7 @@ h1 { font-size: 26px; line-height: 1.25; margin: 0 0 4px; letter-spacing: -0.01e
 h2 { font-size: 18px; margin: 40px 0 4px; letter-spacing: -0.005em; }
 h3 { font-size: 14px; margin: 0 0 10px; font-weight: 600; }
 p { margin: 0 0 12px; max-width: 100ch; }
+.box { overflow-x: auto; }
 .box p { margin: 12px 0 0; }
 .keys { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 20px; margin-bottom: 12px; }
 .lead, .note { color: var(--soft); }

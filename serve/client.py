@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mbdcnn.classes import CLASSES
 from mbdcnn.errors import UserError
 from mbdcnn.preprocessing import MAX_BYTES
 
 MODEL = "mbdcnn"
+_MOST_CLASSES = 10_000
 OUTPUTS = ("PROBABILITIES", "COARSE_MASK", "CAM", "LESION_PROBABILITY", "MASK_PNG")
 
 
@@ -89,6 +89,7 @@ class Client:
             ("grpc.use_local_subchannel_pool", 1),  # a new client does not inherit another's back-off
         ]
         self._client = grpc.InferenceServerClient(self.url, channel_args=options)
+        self._classes: tuple[str, ...] = ()
 
     def __enter__(self) -> Client:
         return self
@@ -120,15 +121,33 @@ class Client:
             DeadlineExceededError: no answer in time.
             ServerError: the server is absent or cannot answer.
         """
-        grpc = self._grpc
-        tensor = grpc.InferInput("IMAGE", [len(images), 1], "BYTES")
+        return self._ask(images, [self._grpc.InferRequestedOutput(output) for output in outputs], name)
+
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of `PROBABILITIES`, as the repository's `labels.txt` has them.
+
+        Asked of the server once for each connection, with a tiny image.
+
+        Raises:
+            UserError: as `infer`.
+        """
+        if not self._classes:
+            # Triton's classification extension: "probability:index:name" of each class, the likeliest first
+            asked = self._grpc.InferRequestedOutput("PROBABILITIES", class_count=_MOST_CLASSES)
+            (ranked,) = self._ask([TINY_IMAGE], [asked], "the names of the classes")["PROBABILITIES"]
+            names = {int(index): name for _, index, name in (entry.decode().split(":", 2) for entry in ranked)}
+            self._classes = tuple(names[index] for index in range(len(names)))
+        return self._classes
+
+    def _ask(self, images: Sequence[bytes], outputs: Sequence[Any], name: str) -> dict[str, np.ndarray]:
+        """One request; `outputs` are tritonclient's."""
+        tensor = self._grpc.InferInput("IMAGE", [len(images), 1], "BYTES")
         tensor.set_data_from_numpy(np.array(list(images), dtype=np.object_).reshape(-1, 1))
-        asked = [grpc.InferRequestedOutput(output) for output in outputs]
         try:
-            answer = self._client.infer(MODEL, [tensor], outputs=asked, client_timeout=self.deadline)
+            answer = self._client.infer(MODEL, [tensor], outputs=outputs, client_timeout=self.deadline)
         except Exception as error:
             raise self._explain(error, name) from None
-        tensors = {output: answer.as_numpy(output) for output in outputs}
+        tensors = {output.name(): answer.as_numpy(output.name()) for output in outputs}
         if any(tensor is None or len(tensor) != len(images) for tensor in tensors.values()):
             raise ServerError(f"The server at {self.url} answered for {name} without the outputs asked for.")
         return tensors
@@ -145,7 +164,7 @@ class Client:
         """
         name = name or ("the image" if isinstance(image, bytes) else str(image))
         tensors = self.infer([read_image(image)], name=name)
-        return _result(tensors, 0)
+        return _result(tensors, self.classes())
 
     def predict_many(
         self, images: Iterable[bytes | str | Path], in_flight: int = 4
@@ -264,12 +283,13 @@ def _sentence(message: str) -> str:
     return message.strip().rstrip(".") or "the server refuses it without a reason"
 
 
-def _result(tensors: dict[str, np.ndarray], position: int) -> Result:
-    one: dict[str, Any] = {name: tensor[position] for name, tensor in tensors.items()}
-    probabilities = {name: float(p) for name, p in zip(CLASSES, one["PROBABILITIES"], strict=True)}
+def _result(tensors: dict[str, np.ndarray], classes: Sequence[str]) -> Result:
+    """What the tensors of one image say."""
+    one: dict[str, Any] = {name: tensor[0] for name, tensor in tensors.items()}
+    probabilities = {name: float(p) for name, p in zip(classes, one["PROBABILITIES"], strict=True)}
     mask = np.asarray(Image.open(io.BytesIO(one["MASK_PNG"].item()), formats=("PNG",)))
     return Result(
-        label=CLASSES[int(np.argmax(one["PROBABILITIES"]))],
+        label=classes[int(np.argmax(one["PROBABILITIES"]))],
         probabilities=probabilities,
         coarse_mask=one["COARSE_MASK"][0],
         cam=one["CAM"][0],

@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mbdcnn import preprocessing as preprocessing_module
-from mbdcnn.classes import CLASSES
 from mbdcnn.errors import UserError
 from mbdcnn.preprocessing import MAX_BYTES, MAX_PIXELS, Preprocessing
 
@@ -96,13 +96,15 @@ def export_networks(
     bar = tqdm(total=len(GRAPHS) + 1, desc="export", leave=False, disable=not progress)
     try:
         shapes = write_graphs(networks, spec.image_size, building, bar.update)
-        _write_models(building, spec, shapes, instances or min(len(os.sched_getaffinity(0)), _MOST_INSTANCES))
+        classes = networks.mask_cn.classes
+        copies = instances or min(len(os.sched_getaffinity(0)), _MOST_INSTANCES)
+        _write_models(building, spec, classes, shapes, copies)
         if fingerprint is not None and fingerprint.is_file():
             shutil.copyfile(fingerprint, building / fingerprint.name)
         manifest = {
             "format": FORMAT,
             "format_version": _FORMAT_VERSION,
-            "classes": list(CLASSES),
+            "classes": list(classes),
             "preprocessing": asdict(spec),
             "onnx_opset": OPSET,
             "tensors": shapes,
@@ -152,7 +154,9 @@ def _check_replaceable(out: Path) -> None:
         raise UserError(f"{out} also holds {foreign[0]}, which no export wrote; move it away or choose another --out.")
 
 
-def _write_models(folder: Path, spec: Preprocessing, shapes: dict[str, dict[str, list[int]]], instances: int) -> None:
+def _write_models(
+    folder: Path, spec: Preprocessing, classes: Sequence[str], shapes: dict[str, dict[str, list[int]]], instances: int
+) -> None:
     """Everything of the repository but the networks."""
     size = [spec.image_size, spec.image_size]
     shapes = {
@@ -160,6 +164,7 @@ def _write_models(folder: Path, spec: Preprocessing, shapes: dict[str, dict[str,
         "preprocess": {"image": [3, *size]},
         "postprocess": {"lesion": shapes["enhanced_sn"]["lesion"]},
         "mbdcnn": {
+            "PROBABILITIES": shapes["mask_cn"]["probabilities"],
             "COARSE_MASK": shapes["coarse_sn"]["mask_out"],
             "CAM": shapes["cam"]["cam_out"],
             "LESION_PROBABILITY": shapes["enhanced_sn"]["lesion_out"],
@@ -173,7 +178,7 @@ def _write_models(folder: Path, spec: Preprocessing, shapes: dict[str, dict[str,
         text = _configure(source, shapes[model.name], instances)
         (model / "config.pbtxt").write_text(text)
         if "labels.txt" in text:
-            (model / "labels.txt").write_text("\n".join(CLASSES) + "\n")
+            (model / "labels.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
         if (version / "model.onnx").exists():
             shutil.copyfile(SOURCE / "onnx_model.py", version / "model.py")
         elif (source.parent / "1" / "model.py").exists():

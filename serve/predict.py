@@ -10,7 +10,6 @@ from typing import Any
 
 from PIL import Image
 
-from mbdcnn.classes import CLASSES
 from mbdcnn.errors import UserError
 from mbdcnn.preprocessing import ImageError, decode_image
 from serve.client import Client, ImageRefusedError, Result
@@ -18,7 +17,6 @@ from serve.pictures import cam_picture, overlay_picture
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 TABLE = "predictions.csv"
-_COLUMNS = ("image", "label", *CLASSES, "lesion_fraction", "mask", "cam", "overlay", "error")
 
 
 def predict_files(
@@ -54,17 +52,19 @@ def predict_files(
     images = list_images(paths)
     stems = _unique_stems(images)
     entries: list[dict[str, Any]] = []
+    classes: tuple[str, ...] = ()
     if out is not None:
         _make_folder(out, paths)
     try:
         with Client(url, deadline) as client:
+            classes = client.classes()
             for image, stem, result in zip(images, stems, client.predict_many(images, in_flight), strict=True):
                 entry = _entry(image, stem, result, out)
                 entries.append(entry)
                 say(describe(entry))
     finally:
         if out is not None and entries:
-            _write_table(entries, out)
+            _write_table(entries, classes, out)
     return entries
 
 
@@ -160,10 +160,11 @@ def _make_folder(out: Path, paths: Iterable[str | Path]) -> None:
         raise UserError(f"{out} is also a folder of images, and its masks would be images next time; change --out.")
 
 
-def _write_table(entries: Sequence[dict[str, Any]], out: Path) -> None:
+def _write_table(entries: Sequence[dict[str, Any]], classes: Sequence[str], out: Path) -> None:
+    columns = ("image", "label", *classes, "lesion_fraction", "mask", "cam", "overlay", "error")
     try:
-        with (out / TABLE).open("w", newline="") as file:
-            writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+        with (out / TABLE).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows({**entry, **entry.get("probabilities", {})} for entry in entries)
     except OSError as error:

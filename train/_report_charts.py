@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc, roc_curve
 
 from mbdcnn.charts import CLASS_COLOURS, INK, SERIES_COLOURS, chart_axes, legend_above, style, svg_uri
-from mbdcnn.metrics import SCORED_CLASSES, one_versus_rest
-from train._report_rows import Row, answers_and_labels
+from mbdcnn.metrics import one_versus_rest, scored_classes
+from train._report_rows import Row, answers_and_labels, classes_of
 
 COARSE, ENHANCED = "#94a3b8", "#d97706"
 _LOSS = re.compile(r"loss|dice|rank", re.IGNORECASE)  # the total and its parts
@@ -49,25 +49,34 @@ def jaccard_histogram(rows: Sequence[Row]) -> str | None:
 def roc_curves(rows: Sequence[Row]) -> str | None:
     """Each scored class against the rest; None when the labels allow no curve."""
     probabilities, labels = answers_and_labels(rows)
-    figure, axes = chart_axes(4.4, 3.7)
+    classes = classes_of(rows)
+    scored = scored_classes(classes)
+    many = len(scored) > 3
+    figure, axes = chart_axes(7.0 if many else 4.4, 3.7)
     drawn = False
-    for name in SCORED_CLASSES:
-        seen = one_versus_rest(probabilities, labels, name)
+    for name in scored:
+        seen = one_versus_rest(probabilities, labels, name, classes)
         if not seen.has_both_sides:
             continue
         false_rate, true_rate, _ = roc_curve(seen.truth, seen.probability)
-        label = f"{name.replace('_', ' ')}, AUC {100 * auc(false_rate, true_rate):.1f}"
-        axes.plot(false_rate, true_rate, color=CLASS_COLOURS[name], linewidth=1.8, label=label, clip_on=False)
+        again, position = divmod(classes.index(name), len(CLASS_COLOURS))
+        colour, line = CLASS_COLOURS[position], ("-", "--", ":")[again % 3]
+        shown = name.replace("_", " ").replace("$", r"\$")  # it would begin a formula
+        label = f"{shown}, AUC {100 * auc(false_rate, true_rate):.1f}"
+        axes.plot(false_rate, true_rate, line, color=colour, linewidth=1.8, label=label, clip_on=False)
         # Where the arg-max decision lies, the one that SE and SP in the table belong to.
         at = (float(np.mean(seen.decided[~seen.truth])), float(np.mean(seen.decided[seen.truth])))
-        axes.plot(*at, "o", color=CLASS_COLOURS[name], markersize=6, markeredgecolor="white", clip_on=False)
+        axes.plot(*at, "o", color=colour, markersize=6, markeredgecolor="white", clip_on=False)
         drawn = True
     if not drawn:
         return None
     axes.plot([0, 1], [0, 1], color="#cbd5e1", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="1 - SP (false alarms)", ylabel="SE (found)")
     axes.set_aspect("equal")
-    legend_above(axes, columns=1)
+    if many:
+        axes.legend(loc="center left", bbox_to_anchor=(1.04, 0.5), frameon=False, fontsize=9, labelcolor=INK)
+    else:
+        legend_above(axes, columns=1)
     return svg_uri(figure)
 
 

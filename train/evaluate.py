@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from os import cpu_count
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mbdcnn.classes import CLASSES
 from mbdcnn.config import STAGES
 from mbdcnn.errors import UserError
 from mbdcnn.metrics import SegmentationScores, score_mask
@@ -51,6 +53,7 @@ def evaluate(
     title: str = "",
     logs: Sequence[Path] = (),
     protocol: str = "single",
+    classes: tuple[str, ...] = CLASSES,
 ) -> dict[str, Any]:
     """Score a split and write what was found.
 
@@ -71,6 +74,7 @@ def evaluate(
         title: of the report, such as the run's name.
         logs: training logs (JSON lines) whose curves the report shows; missing files are passed over.
         protocol: `single` or `authors`.
+        classes: that the networks tell apart; an image with another label counts for segmentation only.
 
     Returns:
         The document of `mbdcnn evaluate --json` (see `summarise`), also in `metrics.json`.
@@ -90,7 +94,7 @@ def evaluate(
     ):
         asked = protocol_named(protocol, predict, preprocessing, batch_size, device)
         for batch, answers in _answers(pool, manifest, items, asked):
-            for row in pool.map(_score, [manifest] * len(batch), batch, answers):
+            for row in pool.map(partial(_score, manifest, classes), batch, answers):
                 rows.append(row)
                 bar.update()
         result = summarise(rows, protocol=protocol, split=split)
@@ -140,6 +144,7 @@ def evaluate_run(
         title=f"{run.resolve().name} on {manifest.root.resolve().name}, {split}",
         logs=[run / stage / LOG for stage in STAGES],
         protocol=protocol,
+        classes=config.network.classes,
     )
 
 
@@ -211,12 +216,12 @@ def _decoded(decode: Callable[[bytes], np.ndarray], manifest: Manifest, path: st
     raise UserError(f"{manifest.root / path}: {reason}; run `mbdcnn data index` again to leave it out.")
 
 
-def _score(manifest: Manifest, item: Item, answer: Answer) -> Row:
+def _score(manifest: Manifest, classes: tuple[str, ...], item: Item, answer: Answer) -> Row:
     coarse = enhanced = None
     if item.mask is not None and (answer.coarse or answer.enhanced):
         truth = _decoded(decode_mask, manifest, item.mask)
         coarse, enhanced = _compare(answer.coarse, truth), _compare(answer.enhanced, truth)
-    return Row(item.image_id, item.label, item.mask is not None, answer.probabilities, coarse, enhanced)
+    return Row(item.image_id, item.label, item.mask is not None, answer.probabilities, coarse, enhanced, classes)
 
 
 def _compare(lesion: Lesion | None, truth: np.ndarray) -> SegmentationScores | None:

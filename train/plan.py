@@ -17,6 +17,7 @@ from mbdcnn.data.prepared import Copies
 from mbdcnn.errors import UserError
 from mbdcnn.lineage import is_read, must_fit, needs
 from mbdcnn.networks import find_weights, read_backbone
+from train.classes import with_classes
 from train.guidance import guiding_folder
 
 
@@ -83,6 +84,10 @@ class Plan:
         truth = ("truth",) if stage != "mask" else ()
         return (*truth, "guide") if self.reads_guide(stage) else truth
 
+    def class_index(self, item: Item) -> int:
+        """Which of mask-CN's outputs an image's label is, -1 without label."""
+        return -1 if item.label is None else self.config.network.classes.index(item.label)
+
     def is_guided(self, stage: str) -> bool:
         """Whether a stage looks at coarse masks."""
         return self.config.network.mask_channel and (stage == "mask" or "mask" in needs(self.config, stage))
@@ -109,12 +114,14 @@ class Plan:
 def plan_run(run: Path, stages: Sequence[str], config: Config, manifest: Manifest, world: int = 1) -> Plan:
     """Check, before any process starts, all that would go wrong later.
 
-    Weights `auto` are also looked for in a folder `weights` in or beside the data folder.
+    Weights `auto` are also looked for in a folder `weights` in or beside the data folder. The plan's settings name the
+    classes that mask-CN tells apart: see `train.classes`.
 
     Raises:
         UserError: a stage of the run folder was made with other settings or data, the data set lacks what a stage
             needs, a batch cannot be shared by `world` processes, or a weights file is missing or does not fit.
     """
+    config = with_classes(run, config, manifest, stages)
     network, wanted = config.network, config.supervision
     encoders = sorted({network.segmentation_encoder, network.classification_encoder})
     beside = [manifest.root / "weights", manifest.root.resolve().parent / "weights"]
@@ -159,7 +166,13 @@ def _check_settings(run: Path, stage: str, config: Config, trained: bool) -> Non
     if not started.is_file():
         return
     counts = is_read if trained else must_fit
-    changed = [name for name in configuration.differences(configuration.load(started), config) if counts(name, stage)]
+    begun = configuration.load(started)
+    changed = [name for name in configuration.differences(begun, config) if counts(name, stage)]
+    if "network.classes" in changed:
+        raise UserError(
+            f"{run} has a stage {stage} that tells apart {', '.join(begun.network.classes)}; now the classes are "
+            f"{', '.join(config.network.classes)}: use another --run, or the same data to go on."
+        )
     if changed:
         raise UserError(
             f"{run} has a stage {stage} with other settings ({', '.join(changed)}, see {started}); "
@@ -173,6 +186,12 @@ def _check_data(plan: Plan, stage: str, world: int) -> None:
     for split, count in counts.items():
         if count == 0:
             raise UserError(f"{plan.manifest.root} has no {split} image with a {needed}; stage {stage} needs some.")
+    labels = {item.label for item in plan.items("training", stage)}
+    if stage == "mask" and len(labels) < 2:
+        raise UserError(
+            f"{plan.manifest.root} has training images of the class {labels.pop()} alone; stage mask needs some of "
+            "another class too."
+        )
     batch = plan.config.stage(stage).batch_size
     if counts["training"] < batch:
         raise UserError(

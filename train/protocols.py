@@ -31,7 +31,7 @@ class Answer:
     """What the networks say of one image, on the CPU; None where the network that would say it is not there.
 
     Attributes:
-        probabilities: `(3,)` float32.
+        probabilities: `(n,)` float32, of mask-CN's n classes.
         coarse: coarse-SN's lesion probability, at any size.
         enhanced: enhanced-SN's.
         cam: `(h, w)` float32 in [0, 1], of the whole image.
@@ -170,7 +170,7 @@ class Authors:
     def _classify(
         self, mask_cn: MaskCN, parts: Tensor, frames: Tensor, guiding: Sequence[np.ndarray] | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean probabilities `(B, 3)` over the crops, and the whole image's activation map `(B, h, w)`."""
+        """Mean probabilities `(B, n)` over the crops, and the whole image's activation map `(B, h, w)`."""
         masks = None if guiding is None else _masks(guiding, parts.shape[-1], frames.numpy())
         _, probabilities, cams = self._run(partial(guide, mask_cn), parts.flatten(0, 1), masks)
         count = parts.shape[1]

@@ -7,12 +7,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mbdcnn.classes import CLASSES
-from mbdcnn.metrics import SCORED_CLASSES, SegmentationScores
+from mbdcnn.metrics import SegmentationScores, scored_classes
 from mbdcnn.page import cards, chart, count, footer, side_by_side, table, words, write_page
 from train._report_cases import Case, panels
 from train._report_charts import jaccard_histogram, roc_curves, training_curves
-from train._report_rows import Row
+from train._report_rows import Row, classes_of
 from train._report_style import GALLERIES, MEASURES, PROTOCOLS, STYLE
 
 _NONE = "–"
@@ -44,7 +43,7 @@ def write_report(
     body = [
         f"<h1>{escape(heading)}</h1>",
         f'<p class="lead">{_lead(result)}</p>',
-        _cards(result),
+        _cards(result, classes_of(rows)),
         side_by_side(_segmentation_table(result), _classification_table(result, rows)),
         _charts(rows),
         side_by_side(_measures(), _confusion(rows)),
@@ -56,14 +55,16 @@ def write_report(
 
 
 def _lead(result: Mapping[str, Any]) -> str:
+    unknown = result.get("n_unknown_labels")
+    others = f", {unknown} with one that the networks do not know" if unknown else ""
     return (
         f"{count(result['n_images'], 'image')} of the {escape(result['split'])} split: "
-        f"{result['n_masks']} with a mask, {result['n_labels']} with a diagnosis. Figures are percentages, "
+        f"{result['n_masks']} with a mask, {result['n_labels']} with a diagnosis{others}. Figures are percentages, "
         f"per image and then averaged. {PROTOCOLS.get(result['protocol'], '')}"
     )
 
 
-def _cards(result: Mapping[str, Any]) -> str:
+def _cards(result: Mapping[str, Any], classes: tuple[str, ...]) -> str:
     coarse, enhanced, diagnosis = result["coarse"], result["enhanced"], result["classification"]
     rows = []
     if enhanced is not None:
@@ -73,7 +74,9 @@ def _cards(result: Mapping[str, Any]) -> str:
         rows.append(("Coarse JA", _percent(coarse, "JA"), "lesion mask" if enhanced is None else "first lesion mask"))
     if diagnosis is not None:
         lacks = diagnosis["mean_AUC"] is None
-        note = "needs images of every class" if lacks else "of melanoma and keratosis"
+        scored = scored_classes(classes)
+        which = " and ".join(map(words, scored)) if len(scored) < 3 else f"{len(scored)} classes against the rest"
+        note = "needs images of every class" if lacks else f"of {which}"
         rows.append(("Mean AUC", _percent(diagnosis, "mean_AUC"), note))
     return cards(rows)
 
@@ -98,30 +101,32 @@ def _classification_table(result: Mapping[str, Any], rows: Sequence[Row]) -> str
     if diagnosis is None:
         return ""
     measures = ("AUC", "AC", "SE", "SP")
+    scored = scored_classes(classes_of(rows))
     lines = []
-    for name in SCORED_CLASSES:
+    for name in scored:
         having = sum(row.label == name for row in rows)
         lines.append([words(name), str(having), *(_percent(diagnosis[name], measure) for measure in measures)])
     scores = table(["against the rest", "images", *measures], lines)
     lacking = ""
-    if any(diagnosis[name] is None for name in SCORED_CLASSES):
+    if any(diagnosis[name] is None for name in scored):
         lacking = f'<p class="note">{_NONE}: the split lacks this class, or the others.</p>'
     return f'<div class="box"><h3>Classification</h3>{scores}{lacking}</div>'
 
 
 def _confusion(rows: Sequence[Row]) -> str:
-    labelled = [row for row in rows if None not in (row.label, row.predicted)]
+    labelled = [row for row in rows if None not in (row.known_label, row.predicted)]
     if not labelled:
         return ""
+    classes = classes_of(rows)
     lines = []
-    for truth in CLASSES:
+    for truth in classes:
         cells = []
-        for said in CLASSES:
+        for said in classes:
             number = sum(row.label == truth and row.predicted == said for row in labelled)
             kind = "right" if truth == said else "wrong" if number else ""
             cells.append(f'<td class="{kind}">{number}</td>')
         lines.append(f"<tr><td>{words(truth)}</td>{''.join(cells)}</tr>")
-    head = "".join(f"<th>{words(said)}</th>" for said in CLASSES)
+    head = "".join(f"<th>{words(said)}</th>" for said in classes)
     return (
         '<div class="box"><h3>Diagnoses (rows) and decisions (columns)</h3>'
         f"<table><tr><th>images</th>{head}</tr>{''.join(lines)}</table>"
@@ -130,7 +135,7 @@ def _confusion(rows: Sequence[Row]) -> str:
 
 
 def _charts(rows: Sequence[Row]) -> str:
-    roc = "ROC curves of melanoma and seborrheic keratosis"
+    roc = "ROC curves of the classes against the rest"
     return side_by_side(
         chart("JA, image by image", jaccard_histogram(rows), "Histogram of JA per image"),
         chart("ROC curves (dot: the decision)", roc_curves(rows), roc),
@@ -187,11 +192,11 @@ def _bars(row: Row) -> str:
     if row.probabilities is None:
         return ""
     bars = []
-    for name, probability in zip(CLASSES, row.probabilities, strict=True):
+    for name, probability in zip(row.classes, row.probabilities, strict=True):
         kinds = ["bar"]
         if name == row.predicted:
             kinds.append("said")
-        if row.label is None:
+        if row.known_label is None:
             kinds.append("unknown")
         tag = ""
         if name == row.label:

@@ -182,7 +182,7 @@ def _loaders(process: Process, plan: Plan, stage: str) -> tuple[Loader, Loader]:
     config, settings = plan.config, plan.config.stage(stage)
     training, validation = plan.items("training", stage), plan.items("validation", stage)
     rank_of = (process.rank, process.world)
-    labels = [i.class_index for i in training] if settings.balanced else None
+    labels = [plan.class_index(i) for i in training] if settings.balanced else None
     share = settings.batch_size // process.world
     computed = _computed(process, plan, stage)
     order = TrainingOrder(len(training), settings.batch_size, config.seed, *rank_of, labels)
@@ -210,7 +210,7 @@ def _loaders(process: Process, plan: Plan, stage: str) -> tuple[Loader, Loader]:
 def _sample(plan: Plan, item: Item, planes: Sequence[str]) -> Sample:
     truth = plan.mask_file(item) or mask_file(plan.proxy_folder, item)
     files = {"truth": truth, "guide": mask_file(plan.guiding_folder, item)}
-    return Sample(plan.image_file(item), tuple(files[p] for p in planes), item.class_index)
+    return Sample(plan.image_file(item), tuple(files[p] for p in planes), plan.class_index(item))
 
 
 def _metrics(

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mbdcnn.classes import CLASSES
 from mbdcnn.losses import HybridLoss
-from mbdcnn.metrics import SCORED_CLASSES, classification_scores, jaccard
+from mbdcnn.metrics import classification_scores, jaccard, scored_classes
 from mbdcnn.networks import MaskCN, guide, place
 from train.pipeline import LoadedBatch, Loader
 from train.processes import Process
@@ -96,10 +95,12 @@ class MaskTask(_Task):
     The best epoch has the best mean AUC; where the validation split lacks a class that the mean needs, accuracy.
     """
 
-    def __init__(self, network: nn.Module, training: Loader, validation: Loader, process: Process) -> None:
+    def __init__(self, network: MaskCN, training: Loader, validation: Loader, process: Process) -> None:
         super().__init__(network, training, validation, process)
-        present = {CLASSES[sample.label] for sample in validation.samples}
-        self.score = "mean_AUC" if present >= set(SCORED_CLASSES) else "AC"
+        self.classes = network.classes
+        present = {self.classes[sample.label] for sample in validation.samples}
+        scored = len(present) > 1 and present >= set(scored_classes(self.classes))
+        self.score = "mean_AUC" if scored else "AC"
 
     def losses(self, network: nn.Module, batch: LoadedBatch) -> dict[str, Tensor]:
         """Cross-entropy."""
@@ -107,7 +108,7 @@ class MaskTask(_Task):
         return {"loss": F.cross_entropy(logits, batch.labels)}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Accuracy over the three classes, and the mean of the two AUCs where it is defined."""
+        """Accuracy over the classes, and the mean AUC where it is defined."""
         own: list[tuple[int, int, list[float]]] = []
         for batch in self.validation.epoch(0):
             logits, _ = network(batch.images, batch.planes.get("guide"))
@@ -116,7 +117,7 @@ class MaskTask(_Task):
         rows = sorted(self.process.gather(own))  # by index: the sums do not depend on the number of processes
         labels = torch.tensor([label for _, label, _ in rows])
         probabilities = torch.tensor([p for _, _, p in rows])
-        scores = classification_scores(probabilities.numpy(), labels.numpy())
+        scores = classification_scores(probabilities.numpy(), labels.numpy(), self.classes)
         accuracy = (probabilities.argmax(1) == labels).float().mean().item()
         mean_auc = scores["mean_AUC"]
         return {"AC": accuracy} if mean_auc is None else {"mean_AUC": mean_auc, "AC": accuracy}

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from mbdcnn.classes import CLASSES
 from mbdcnn.data._listing import relative
 from mbdcnn.data.manifest import Fault, Item
 from mbdcnn.preprocessing import ImageError, decode_image, decode_mask
@@ -44,11 +45,15 @@ class Listing:
         layout: what the folder should hold.
         candidates: the images.
         faults: what was left out by its name.
+        classes: that the layout tells apart; none for those that the labels name.
+        drawn: paths of the images whose split the folder does not give.
     """
 
     layout: str
     candidates: list[Candidate]
     faults: list[Fault]
+    classes: tuple[str, ...] = CLASSES
+    drawn: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

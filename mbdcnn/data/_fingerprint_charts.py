@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from mbdcnn.charts import CLASS_COLOURS, SERIES_COLOURS, chart_axes, legend_above, svg_uri
+from mbdcnn.charts import CLASS_COLOURS, chart_axes, legend_above, svg_uri
 from mbdcnn.data._glance import Glance
 from mbdcnn.data.manifest import Item
 from mbdcnn.page import words
 
 SPLIT_COLOURS = {"training": "#64748b", "validation": "#d97706", "test": "#4f5bd5"}
 _CHANNELS = {"red": "#dc2626", "green": "#16a34a", "blue": "#2563eb"}
-_SPARE = [colour for colour in SERIES_COLOURS if colour not in CLASS_COLOURS.values()]
 
 
 def class_counts(document: Mapping[str, Any]) -> str | None:
@@ -26,11 +25,10 @@ def class_counts(document: Mapping[str, Any]) -> str | None:
     figure, axes = chart_axes(6.0, 3.3)
     classes = document["classes"]
     width = 0.8 / len(classes)
-    spare = iter(_SPARE * len(classes))
     for number, name in enumerate(classes):
         at = np.arange(len(splits)) + (number - (len(classes) - 1) / 2) * width
         shares = [held["classes"][name] / held["labels"] for held in splits.values()]
-        colour = CLASS_COLOURS.get(name) or next(spare)
+        colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
         bars = axes.bar(at, shares, width * 0.92, color=colour, label=words(name))
         labels = [str(held["classes"][name]) for held in splits.values()]
         axes.bar_label(bars, labels, fontsize=8, color="#334155", padding=2)

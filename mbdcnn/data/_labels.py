@@ -7,6 +7,7 @@ import io
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from mbdcnn.data._listing import image_key
 from mbdcnn.data.isic2017 import COLUMNS, IMAGE_COLUMN, KERATOSIS_COLUMN, MELANOMA_COLUMN
 from mbdcnn.data.manifest import Fault
 from mbdcnn.errors import UserError
@@ -16,7 +17,7 @@ class Labels:
     """The labels that a file gives, collected row by row.
 
     Attributes:
-        of: the label by lower-case image id.
+        of: the label by image key.
         faults: one for each row that was left out.
     """
 
@@ -25,7 +26,7 @@ class Labels:
         self.of: dict[str, str] = {}
         self.faults: list[Fault] = []
         self._name = name
-        self._lines: dict[str, int] = {}  # also of rows whose label is unusable
+        self._rows: dict[str, tuple[int, str]] = {}  # line and id as written, also of rows whose label is unusable
 
     def add(self, line: int, image_id: str, label: str | None, wrong: str | None) -> None:
         """Take in a row.
@@ -36,17 +37,17 @@ class Labels:
             label: that the row gives; None when it gives none.
             wrong: what is wrong with the label.
         """
-        key = image_id.lower()
+        key = image_key(image_id)
         place = f"line {line} ({image_id or 'no image_id'})"
-        if key in self._lines:
-            reason = f"{place} repeats the image of line {self._lines[key]}"
+        if key in self._rows:
+            reason = f"{place} repeats the image of line {self._rows[key][0]}"
             if self.of.get(key) != label:
                 self.of.pop(key, None)
                 reason += " with another label; neither is used"
             self.faults.append(Fault(self._name, reason))
             return
         if key:
-            self._lines[key] = line
+            self._rows[key] = line, image_id
         else:
             wrong = "names no image"
         if wrong:
@@ -55,10 +56,9 @@ class Labels:
             self.of[key] = label
 
     def without_image(self, known: Collection[str]) -> list[Fault]:
-        """The faults of rows whose image is not among the lower-case ids that are known."""
-        missing = [(line, key) for key, line in self._lines.items() if key not in known]
-        reason = "line {} ({}) names an image that is not there"
-        return [Fault(self._name, reason.format(line, key.upper())) for line, key in missing]
+        """The faults of rows whose image is not among the keys that are known."""
+        missing = [row for key, row in self._rows.items() if key not in known]
+        return [Fault(self._name, f"line {line} ({name}) names an image that is not there") for line, name in missing]
 
 
 def read_labels(path: Path, name: str) -> Labels:

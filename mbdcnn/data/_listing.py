@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+import unicodedata
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from mbdcnn.data.isic2017 import MASK_SUFFIX
@@ -12,6 +14,8 @@ from mbdcnn.data.manifest import Fault
 from mbdcnn.preprocessing import FORMATS, MAX_BYTES
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+_LONGEST_NAME = 200  # bytes; what is made of an image has a longer name, and file systems end at 255
+_NAMELESS = f"is not named after its image as ISIC_0000000{MASK_SUFFIX}.png"
 # Companions that the official archives or an operating system lay beside the images.
 _COMPANIONS = ("_superpixels.png", "_metadata.csv", "thumbs.db", "desktop.ini")
 
@@ -19,6 +23,16 @@ _COMPANIONS = ("_superpixels.png", "_metadata.csv", "thumbs.db", "desktop.ini")
 def plain(name: str) -> str:
     """A name without what copies of a data set change: letters' case, spaces, underscores and hyphens."""
     return re.sub(r"[\s_-]+", "", name.lower())
+
+
+def image_key(image_id: str) -> str:
+    """What image ids that count as the same have in common, whatever their case, composed letters and outer spaces."""
+    return unicodedata.normalize("NFC", image_id.strip()).lower()
+
+
+def without_suffix(name: str) -> str:
+    """A file name without the suffix that an image has; any other name as it is."""
+    return name.rpartition(".")[0] if name.lower().endswith(_SUFFIXES) else name
 
 
 def find(root: Path, folder: Path, name: str) -> tuple[Path | None, list[Fault]]:
@@ -72,14 +86,34 @@ def list_images(root: Path, folder: Path) -> tuple[dict[str, Path], set[str], li
     """List a split's images.
 
     Returns:
-        The images by lower-case id; the lower-case ids of files that were left out; and the faults of these.
+        The images by key; the keys of files that were left out; and the faults of these.
     """
-    return _list(root, folder, "")
+    return _list(root, folder, image_key)
 
 
 def list_masks(root: Path, folder: Path) -> tuple[dict[str, Path], set[str], list[Fault]]:
-    """List a split's masks; as `list_images`, by the id of the image that each belongs to."""
-    return _list(root, folder, MASK_SUFFIX)
+    """List a split's masks; as `list_images`, by the key of the image that each belongs to."""
+    return _list(root, folder, lambda stem: _without_ending(image_key(stem), MASK_SUFFIX))
+
+
+def list_masks_beside(
+    root: Path, folder: Path, endings: Collection[str], images: Collection[str]
+) -> tuple[dict[str, Path], set[str], list[Fault]]:
+    """List masks that have their image's name, or that and one of some endings; as `list_masks`.
+
+    Args:
+        root: the data folder.
+        folder: of the masks.
+        endings: such as `_mask`.
+        images: keys of the images: a mask belongs to the one that has its whole name, if there is one.
+    """
+
+    def key_of(stem: str) -> str:
+        key = image_key(stem)
+        shorter = (_without_ending(key, ending) for ending in endings)
+        return key if key in images else next(filter(None, shorter), key)
+
+    return _list(root, folder, key_of)
 
 
 def relative(root: Path, path: Path) -> str:
@@ -87,16 +121,16 @@ def relative(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode()
 
 
-def _list(root: Path, folder: Path, ending: str) -> tuple[dict[str, Path], set[str], list[Fault]]:
+def _list(root: Path, folder: Path, key_of: Callable[[str], str]) -> tuple[dict[str, Path], set[str], list[Fault]]:
+    """List a folder's pictures by the image key that `key_of` makes of a file's stem, "" where it makes none."""
     found: dict[str, Path] = {}
     rejected: set[str] = set()
     faults: list[Fault] = []
     inside = root.resolve()
     for path in list_entries(folder):
-        key = path.stem.lower()
-        reason = _unsupported(path, ending) or _stray(path, inside) or _size(path)
-        key = key.removesuffix(ending)
-        if reason is None and key in found:
+        key = key_of(path.stem)
+        reason = _unsupported(path) or ("" if key else _NAMELESS) or _stray(path, inside) or _size(path)
+        if not reason and key in found:
             reason = f"is a second file for the id of {found[key].name}"
         if reason:
             rejected.add(key)
@@ -106,16 +140,18 @@ def _list(root: Path, folder: Path, ending: str) -> tuple[dict[str, Path], set[s
     return found, rejected, faults
 
 
-def _unsupported(path: Path, ending: str) -> str | None:
+def _unsupported(path: Path) -> str | None:
     if path.suffix.lower() not in _SUFFIXES:
         return f"is not named as a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file"
     try:
-        path.name.encode()
+        length = len(path.name.encode())
     except UnicodeEncodeError:
         return "has a name that is not valid text; rename it"
-    if not path.stem.lower().endswith(ending) or len(path.stem) == len(ending):
-        return f"is not named after its image as ISIC_0000000{ending}.png"
-    return None
+    return f"has a name of more than {_LONGEST_NAME} bytes; shorten it" if length > _LONGEST_NAME else None
+
+
+def _without_ending(key: str, ending: str) -> str:
+    return key.removesuffix(ending) if key.endswith(ending) else ""
 
 
 def _stray(path: Path, inside: Path) -> str | None:

@@ -34,7 +34,7 @@ def folds(items: Sequence[Item], n: int, seed: int) -> list[tuple[Item, ...]]:
 
     if not 2 <= n <= len(items):
         raise UserError(f"{len(items)} images cannot be shared out to {n} folds: ask for 2 to as many as there are.")
-    classes = [item.class_index for item in items]
+    classes = [item.label or "" for item in items]
     # Without any class of n images there is nothing to keep in proportion, and scikit-learn refuses.
     kind = StratifiedKFold if max(Counter(classes).values()) >= n else KFold
     with warnings.catch_warnings():
@@ -71,7 +71,7 @@ def fold_manifest(ph2: Manifest, monitor: Manifest, fold: int, n: int, seed: int
     training = [_moved(i, "training", roots[0], common) for i in cases if i.image_id not in held_out]
     validation = [_moved(i, "validation", roots[1], common) for i in watched]
     test = [_moved(i, "test", roots[0], common) for i in cases if i.image_id in held_out]
-    return Manifest(common, (*training, *validation, *test))
+    return Manifest(common, (*training, *validation, *test), classes=monitor.classes)
 
 
 def out_of_fold(manifest: Manifest, n: int, seed: int) -> list[tuple[tuple[Item, ...], Manifest]]:
@@ -109,8 +109,8 @@ def supervised(manifest: Manifest, pixel_labels: int, image_labels: int, seed: i
     Raises:
         UserError: there are not that many.
     """
-    masks = _drawn(manifest.select("training", masks=True), "pixel_labels", pixel_labels, seed)
-    labels = _drawn(manifest.select("training", labels=True), "image_labels", image_labels, seed)
+    masks = _drawn(manifest, manifest.select("training", masks=True), "pixel_labels", pixel_labels, seed)
+    labels = _drawn(manifest, manifest.select("training", labels=True), "image_labels", image_labels, seed)
     items = []
     for item in manifest.items:
         if item.split == "training":
@@ -136,15 +136,15 @@ def _moved(item: Item, split: str, root: Path, to: Path) -> Item:
     return replace(item, split=split, image=(at / item.image).as_posix(), mask=mask)
 
 
-def _drawn(items: Sequence[Item], field: str, count: int, seed: int) -> set[str]:
+def _drawn(manifest: Manifest, items: Sequence[Item], field: str, count: int, seed: int) -> set[str]:
     """The ids of the first `count` items (0 for all) of an order whose every beginning has the same mix of classes."""
     if count > len(items):
         what = "a mask" if field == "pixel_labels" else "a label"
         raise UserError(f"supervision.{field} = {count} is more than the {len(items)} training images with {what}.")
     rng = np.random.default_rng(seed)
     place: dict[str, float] = {}
-    for index in sorted({item.class_index for item in items}):
-        own = [item.image_id for item in items if item.class_index == index]
+    for label in (None, *manifest.classes):
+        own = [item.image_id for item in items if item.label == label]
         place |= {own[at]: (rank + 0.5) / len(own) for rank, at in enumerate(rng.permutation(len(own)))}
     ordered = sorted(place, key=lambda image_id: place[image_id])
     return set(ordered[: count or len(ordered)])

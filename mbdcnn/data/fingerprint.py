@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mbdcnn import __version__
-from mbdcnn.classes import CLASSES, SPLITS
+from mbdcnn.classes import SPLITS
 from mbdcnn.data._alike import find_alike, opposite
 from mbdcnn.data._glance import Glance, survey
 from mbdcnn.data.leakage import SAME_LESION, Pair, same
@@ -75,7 +75,7 @@ def describe(manifest: Manifest, glances: Sequence[Glance], progress: bool = Fal
     """
     pairs = _pairs(manifest.items, glances, progress)
     held = {item.label for item in manifest.items} - {None}
-    classes = [*(name for name in CLASSES if name in held), *sorted(str(name) for name in held - set(CLASSES))]
+    classes = [name for name in manifest.classes if name in held]
     document = {
         "format": _FORMAT,
         "mbdcnn": __version__,

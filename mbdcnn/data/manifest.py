@@ -21,7 +21,7 @@ class Item:
         split: `training`, `validation` or `test`.
         image: path of the encoded image, relative to the data folder.
         mask: path of the lesion mask, relative to the data folder; None without pixel label.
-        label: one of `CLASSES`; None without image label.
+        label: one of the manifest's classes; None without image label.
         width: in pixels, as displayed (after EXIF orientation).
         height: in pixels, as displayed.
         sha256: of the image file's bytes.
@@ -38,11 +38,6 @@ class Item:
     sha256: str
     mask_sha256: str | None
 
-    @property
-    def class_index(self) -> int:
-        """The label's position in `CLASSES`, -1 without label."""
-        return -1 if self.label is None else CLASSES.index(self.label)
-
 
 @dataclass(frozen=True)
 class Fault:
@@ -54,16 +49,30 @@ class Fault:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The index of one data set folder."""
+    """The index of one data set folder.
+
+    Attributes:
+        root: the folder.
+        items: the usable images.
+        faults: what was left out.
+        classes: that the labels are of.
+        drawn_splits: how many images' split the index drew, because the folder does not give it.
+    """
 
     root: Path
     items: tuple[Item, ...]
     faults: tuple[Fault, ...] = field(default=())
+    classes: tuple[str, ...] = CLASSES
+    drawn_splits: int = 0
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over everything that training can see: ids, splits, labels and content hashes, in order."""
-        seen = [(i.split, i.image_id, i.label, i.sha256, i.mask_sha256) for i in self.items]
+        """SHA-256 over everything that training can see: ids, splits, labels and content hashes, in order.
+
+        The classes count where they are not `CLASSES`.
+        """
+        seen: list[object] = [(i.split, i.image_id, i.label, i.sha256, i.mask_sha256) for i in self.items]
+        seen += [] if self.classes == CLASSES else [self.classes]
         return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
 
     def select(self, split: str, *, masks: bool = False, labels: bool = False) -> tuple[Item, ...]:
@@ -83,6 +92,8 @@ class Manifest:
         document = {
             "root": str(self.root.resolve()),
             "fingerprint": self.fingerprint,
+            "classes": self.classes,
+            "drawn_splits": self.drawn_splits,
             "items": _as_dicts(self.items),
             "faults": _as_dicts(self.faults),
         }
@@ -98,7 +109,9 @@ class Manifest:
         try:
             document = json.loads(path.read_text())
             items = tuple(Item(**i) for i in document["items"])
-            return cls(Path(document["root"]), items, tuple(Fault(**f) for f in document["faults"]))
+            faults = tuple(Fault(**f) for f in document["faults"])
+            classes = tuple(document.get("classes", CLASSES))  # manifests of version 0.1 name none
+            return cls(Path(document["root"]), items, faults, classes, document.get("drawn_splits", 0))
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"{path} is not a manifest; make one with `mbdcnn data index DIR`.") from None
 

@@ -1,17 +1,16 @@
 """What a result is worth: the paper's five segmentation and four classification measures."""
 
 from mbdcnn.metrics.classification import (
-    SCORED_CLASSES,
     ClassificationScores,
     ClassScores,
     OneVersusRest,
     classification_scores,
     one_versus_rest,
+    scored_classes,
 )
 from mbdcnn.metrics.segmentation import SegmentationScores, jaccard, mean_scores, score_mask
 
 __all__ = [
-    "SCORED_CLASSES",
     "ClassScores",
     "ClassificationScores",
     "OneVersusRest",
@@ -21,4 +20,5 @@ __all__ = [
     "mean_scores",
     "one_versus_rest",
     "score_mask",
+    "scored_classes",
 ]

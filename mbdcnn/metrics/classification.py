@@ -1,4 +1,4 @@
-"""The four classification measures of ISIC-2017, for melanoma and for seborrheic keratosis against the rest.
+"""The four classification measures of ISIC-2017, of one class after the other against the rest.
 
 AUC is the area under the ROC curve of that class's probability. AC, SE and SP come from one decision per
 image, the class with the largest probability (the first of equals), as the method's authors report them.
@@ -8,14 +8,16 @@ its rule SE is at most, and SP at least, the one given here.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from mbdcnn.classes import CLASSES
 
-SCORED_CLASSES = ("melanoma", "seborrheic_keratosis")
+# Of each scored class its `ClassScores`, or None; and `mean_AUC`, a fraction or None.
+ClassificationScores: TypeAlias = dict[str, Any]
 
 
 class ClassScores(TypedDict):
@@ -25,14 +27,6 @@ class ClassScores(TypedDict):
     AC: float
     SE: float
     SP: float
-
-
-class ClassificationScores(TypedDict):
-    """Both of the challenge's questions, and its score, the mean of both AUCs."""
-
-    melanoma: ClassScores | None
-    seborrheic_keratosis: ClassScores | None
-    mean_AUC: float | None
 
 
 class OneVersusRest(NamedTuple):
@@ -54,44 +48,61 @@ class OneVersusRest(NamedTuple):
         return bool(self.truth.any() and not self.truth.all())
 
 
-def one_versus_rest(probabilities: np.ndarray, labels: np.ndarray, name: str) -> OneVersusRest:
-    """Look at three-class answers as one class against the rest.
+def scored_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes that are scored against the rest.
+
+    Of `CLASSES` those that the challenge asks for, melanoma and seborrheic keratosis; of two classes the second, as
+    the first one's AUC and AC are the same; of others all.
+    """
+    classes = tuple(classes)
+    return classes[1:] if classes == CLASSES or len(classes) == 2 else classes
+
+
+def one_versus_rest(
+    probabilities: np.ndarray, labels: np.ndarray, name: str, classes: Sequence[str] = CLASSES
+) -> OneVersusRest:
+    """Look at answers of several classes as one class against the rest.
 
     Args:
-        probabilities: `(N, 3)` in the order of `CLASSES`.
-        labels: `(N,)` integers, positions in `CLASSES`.
-        name: one of `CLASSES`.
+        probabilities: `(N, n)` in the order of `classes`.
+        labels: `(N,)` integers, positions in `classes`.
+        name: one of `classes`.
+        classes: names of the n classes.
 
     Raises:
         ValueError: shapes do not fit, a label is out of range, or a probability is not finite.
     """
-    if probabilities.shape != (len(labels), len(CLASSES)) or labels.ndim != 1:
-        raise ValueError(f"need (N, {len(CLASSES)}) and (N,), got {probabilities.shape} and {labels.shape}")
-    if not np.isin(labels, range(len(CLASSES))).all():
-        raise ValueError(f"labels must lie in 0..{len(CLASSES) - 1}")
+    if probabilities.shape != (len(labels), len(classes)) or labels.ndim != 1:
+        raise ValueError(f"need (N, {len(classes)}) and (N,), got {probabilities.shape} and {labels.shape}")
+    if not np.isin(labels, range(len(classes))).all():
+        raise ValueError(f"labels must lie in 0..{len(classes) - 1}")
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities must be finite")
-    index = CLASSES.index(name)
+    index = classes.index(name)
     decided = probabilities.argmax(axis=1) == index
     return OneVersusRest(labels == index, probabilities[:, index].astype(np.float64), decided)
 
 
-def classification_scores(probabilities: np.ndarray, labels: np.ndarray) -> ClassificationScores:
-    """Score three-class answers as the challenge's two one-versus-rest questions.
+def classification_scores(
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str] = CLASSES
+) -> ClassificationScores:
+    """Score answers as one-versus-rest questions, one for each of `scored_classes`.
 
     Args:
-        probabilities: `(N, 3)` in [0, 1], in the order of `CLASSES`; N may be 0.
-        labels: `(N,)` integers, positions in `CLASSES`.
+        probabilities: `(N, n)` in [0, 1], in the order of `classes`; N may be 0.
+        labels: `(N,)` integers, positions in `classes`.
+        classes: names of the n classes.
 
     Returns:
-        Fractions. A class that no image has, or that every image has, is None; then `mean_AUC` is None too.
+        Fractions by class, and their mean, the challenge's score, as `mean_AUC`. A class that no image has, or that
+        every image has, is None; then `mean_AUC` is None too.
 
     Raises:
         ValueError: shapes do not fit, a label is out of range, or a probability is not finite.
     """
-    melanoma, keratosis = (_score(one_versus_rest(probabilities, labels, name)) for name in SCORED_CLASSES)
-    mean = None if melanoma is None or keratosis is None else (melanoma["AUC"] + keratosis["AUC"]) / 2
-    return {"melanoma": melanoma, "seborrheic_keratosis": keratosis, "mean_AUC": mean}
+    scores = {name: _score(one_versus_rest(probabilities, labels, name, classes)) for name in scored_classes(classes)}
+    known = [score["AUC"] for score in scores.values() if score is not None]
+    return {**scores, "mean_AUC": sum(known) / len(known) if known and len(known) == len(scores) else None}
 
 
 def _score(answers: OneVersusRest) -> ClassScores | None:

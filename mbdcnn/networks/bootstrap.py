@@ -30,8 +30,8 @@ class Prediction(NamedTuple):
     Attributes:
         coarse_probability: `(B, 1, S, S)` in [0, 1].
         coarse_mask: `(B, 1, S, S)` in {0, 1}.
-        logits: `(B, 3)`.
-        probabilities: `(B, 3)`, softmax over `CLASSES`.
+        logits: `(B, n)`, of mask-CN's classes.
+        probabilities: `(B, n)`, their softmax.
         cam: `(B, 1, h, w)` in [0, 1], of the predicted class.
         lesion_probability: `(B, 1, S, S)` in [0, 1], from enhanced-SN.
     """
@@ -67,7 +67,7 @@ def guide(mask_cn: MaskCN, images: Tensor, mask: Tensor | None) -> Guidance:
         mask: `(B, 1, S, S)` in [0, 1], from coarse-SN; None for a classifier that sees the image alone.
 
     Returns:
-        Logits `(B, 3)`, probabilities `(B, 3)` and the map `(B, 1, h, w)` in [0, 1].
+        Logits `(B, n)`, probabilities `(B, n)` of the n classes and the map `(B, 1, h, w)` in [0, 1].
     """
     logits, features = mask_cn(images, mask)
     cam = class_activation_map(features, mask_cn.classifier.weight, logits.argmax(1))

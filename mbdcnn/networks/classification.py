@@ -9,7 +9,6 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from mbdcnn.classes import CLASSES
 from mbdcnn.config import NetworkConfig
 from mbdcnn.networks import legacy_xception
 from mbdcnn.networks.backbone import LoadReport, load_backbone
@@ -17,16 +16,21 @@ from mbdcnn.networks.encoders import check_encoder, check_maps, fitting, try_out
 
 
 class MaskCN(nn.Module):
-    """Backbone on RGB + coarse mask, global average pooling, linear layer (Xie et al. 2020, section III-B)."""
+    """Backbone on RGB + coarse mask, global average pooling, linear layer (Xie et al. 2020, section III-B).
+
+    Attributes:
+        classes: names of the n outputs.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         encoder, stride = config.classification_encoder, config.output_stride
         check_encoder(encoder)
         self.mask_channel = config.mask_channel
+        self.classes = config.classes
         with fitting(encoder, "mask-CN's backbone", stride, legacy_xception.NAME):
             self.backbone, channels = _backbone(encoder, 4 if config.mask_channel else 3, stride)
-            self.classifier = nn.Linear(channels, len(CLASSES))
+            self.classifier = nn.Linear(channels, len(self.classes))
             _, features = try_out(self, 3, 1)
             check_maps(features, channels, stride)
 
@@ -42,7 +46,7 @@ class MaskCN(nn.Module):
             masks: `(B, 1, S, S)` in [0, 1], from coarse-SN; not looked at without `mask_channel`.
 
         Returns:
-            Logits `(B, 3)` float32 in the order of `CLASSES`, and features `(B, C, h, w)`.
+            Logits `(B, n)` float32 in the order of `classes`, and features `(B, C, h, w)`.
         """
         if self.mask_channel:
             assert masks is not None

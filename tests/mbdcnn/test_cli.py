@@ -46,6 +46,18 @@ def test_index_answers_in_json_and_writes_the_manifest(drawn: Path, tmp_path: Pa
     assert len(json.loads((tmp_path / "m.json").read_text())["items"]) == 9
 
 
+def test_index_of_a_plain_folder_says_that_splits_were_drawn(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b ü"):
+        Image.new("RGB", (40, 30)).save(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("image,label\na,benign\nb ü,malignant\n", encoding="utf-8")
+    lines = mbdcnn("data", "index", tmp_path).stderr.splitlines()
+    assert lines[0].startswith("2 images come without a split: about 70 % are for training, 15 % for validation")
+    assert lines[0].endswith("give labels.csv a column split")
+    (tmp_path / "labels.csv").write_text("image,label,split\na,benign,train\nb ü,malignant,test\n", encoding="utf-8")
+    assert len(mbdcnn("data", "index", tmp_path).stderr.splitlines()) == 1
+
+
 def test_sample_is_drawn_and_indexed_by_the_command(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     counts = ("--training", "3", "--validation", "3", "--test", "0")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mbdcnn import config as configuration
-from mbdcnn.config import Config, override
+from mbdcnn.config import Config, NetworkConfig, override
 from mbdcnn.errors import UserError
 from mbdcnn.presets import PRESETS, preset
 
@@ -65,3 +65,38 @@ def test_differences_are_dotted_names() -> None:
 def test_unknown_preset_suggests_the_near_one() -> None:
     with pytest.raises(UserError, match=r"no preset compac; did you mean compact\?"):
         preset("compac")
+
+
+CLASS_NAMES = (
+    "true", "null", "~", "no", "1", "1.0", "1e5", "0x1F", "1_000", "1:30", "2017-01-01", ".inf", "=", "<<",
+    "a: b", "- x", "# x", "'q'", '"', "a,b", "[x]", "{x}", "*a", "&a", "!tag", "%", "@", "`", "|", ">", "a\\b", "$x",
+    "Größe", "病変", "🙂", "two words",
+)  # fmt: skip
+
+
+def test_classes_of_any_name_survive_the_file(tmp_path: Path) -> None:
+    config = Config(network=NetworkConfig(classes=CLASS_NAMES))
+    configuration.save(config, tmp_path / "config.yaml")
+    assert configuration.load(tmp_path / "config.yaml") == config
+
+
+def test_settings_of_before_there_were_other_classes(tmp_path: Path) -> None:
+    configuration.save(Config(), tmp_path / "config.yaml")
+    text = (tmp_path / "config.yaml").read_text()
+    start, end = text.index("  classes:"), text.index("loss:")
+    (tmp_path / "config.yaml").write_text(text[:start] + text[end:])
+    assert configuration.load(tmp_path / "config.yaml") == Config()
+
+
+@pytest.mark.parametrize(
+    ("classes", "sentence"),
+    [
+        ("[]", "names each class once"),
+        ("[a,b,a]", "names each class once"),
+        ("[a,mean_AUC]", "'mean_AUC' has another meaning in the results or settings"),
+        ("[a,'']", "'' has not 1 to 100 characters"),
+    ],
+)
+def test_classes_that_are_refused(classes: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=f"network.classes.*{sentence}"):
+        override(Config(), [f"network.classes={classes}"])

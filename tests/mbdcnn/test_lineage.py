@@ -48,6 +48,24 @@ def test_what_coarse_reads_renames_all_that_follows(setting: str) -> None:
         assert key(stage) != key(stage, setting)
 
 
+def test_classes_count_for_mask_cn_and_what_follows_unless_they_are_the_challenges() -> None:
+    two = "network.classes=[benign,malignant]"
+    assert key("coarse") == key("coarse", two)
+    assert key("mask") == key("mask", "network.classes=[nevus,melanoma,seborrheic_keratosis]") != key("mask", two)
+    assert key("enhanced") != key("enhanced", two)
+    assert key("mask", two) != key("mask", "network.classes=[malignant,benign]")
+    assert must_fit("network.classes", "mask")
+    assert must_fit("network.classes", "enhanced")
+    assert not must_fit("network.classes", "coarse")
+
+
+def test_keys_of_what_is_trained_already_stay() -> None:
+    """Shelves of version 0.1 bear these names."""
+    config = override(Config(), ["coarse.epochs=3", "network.e_layer=aspp"])
+    found = [stage_key(config, stage, "data") for stage in STAGES]
+    assert found == ["5d39d147ae0b2620", "90ecacc424a3c7de", "67335540b32624d5"]
+
+
 def test_another_data_set_is_another_training() -> None:
     assert key("coarse") != key("coarse", data="other")
 

@@ -73,6 +73,10 @@ def test_labels_come_with_the_probabilities(client, encode):
     assert sorted(found) == sorted(CLASSES)
 
 
+def test_the_client_learns_the_classes_from_the_server(client):
+    assert client.classes() == CLASSES
+
+
 BAD = {
     "text": b"This is a letter, not a picture.",
     "header only": b"\xff\xd8\xff\xe0\x00\x10JFIF",

@@ -25,7 +25,10 @@ STILL = AugmentationConfig(
 
 def samples(manifest: Manifest, split: str = "training") -> list[Sample]:
     items = manifest.select(split)
-    return [Sample(manifest.root / i.image, (manifest.root / (i.mask or ""),), i.class_index) for i in items]
+    return [
+        Sample(manifest.root / i.image, (manifest.root / (i.mask or ""),), manifest.classes.index(i.label))
+        for i in items
+    ]
 
 
 def loader(manifest: Manifest, augmentation: AugmentationConfig | None, threads: int = 1, seed: int = 0) -> Loader:

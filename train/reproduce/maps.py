@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from mbdcnn import runs
-from mbdcnn.classes import CLASSES
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.preprocessing import decode_image, decode_mask, prepare
 from train.reproduce.render import MapRow, write_map_sheet
@@ -26,7 +25,7 @@ def draw_maps(path: Path, manifest: Manifest, split: str, runs_by_title: Sequenc
         runs_by_title: column title and run folder with a finished mask-CN.
     """
     items = manifest.select(split, masks=True, labels=True)
-    chosen = [i for name in CLASSES for i in [i for i in items if i.label == name][:PER_CLASS]]
+    chosen = [i for name in manifest.classes for i in [i for i in items if i.label == name][:PER_CLASS]]
     loaded = [(title, *runs.load_finished(run)) for title, run in runs_by_title]
     rows: list[MapRow] = []
     for item in chosen:
@@ -35,7 +34,7 @@ def draw_maps(path: Path, manifest: Manifest, split: str, runs_by_title: Sequenc
         for title, networks, config in loaded:
             with torch.inference_mode():
                 said = networks(torch.from_numpy(prepare(image, config.preprocessing))[None])
-            predicted = CLASSES[int(said.logits.argmax())].replace("_", " ")
+            predicted = config.network.classes[int(said.logits.argmax())].replace("_", " ")
             maps.append((f"{title}: {predicted}", said.cam[0, 0].numpy()))
         truth = decode_mask(manifest.read(item.mask)) if item.mask else None
         rows.append((item.image_id, item.label or "", image, truth, maps))

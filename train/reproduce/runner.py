@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mbdcnn import runs
+from mbdcnn.classes import CLASSES
 from mbdcnn.config import STAGES, Config, override
 from mbdcnn.data.derive import fold_manifest
 from mbdcnn.data.fingerprint import FILE, keep
@@ -78,9 +79,10 @@ def reproduce(
         The document in NAME.json.
 
     Raises:
-        UserError: PH2 is needed and not given, the budget is out of range, or what training and evaluation raise.
+        UserError: PH2 is needed and not given, the data's classes are not the paper's, the budget is out of range, or
+            what training and evaluation raise.
     """
-    _check(experiment, scale, ph2)
+    _check(experiment, scale, manifest, ph2)
     arms = experiment.arms(manifest)
     scored = manifest if ph2 is None else ph2
     split = experiment.split if scored.select(experiment.split) else "validation"
@@ -112,7 +114,7 @@ def reproduce(
     return document
 
 
-def _check(experiment: Experiment, scale: Scale, ph2: Manifest | None) -> None:
+def _check(experiment: Experiment, scale: Scale, manifest: Manifest, ph2: Manifest | None) -> None:
     if not 0 < scale.budget <= 1:
         raise UserError(f"--budget is {scale.budget:g}; give a share of the preset's epochs, above 0 and at most 1.")
     if scale.seeds < 1:
@@ -121,6 +123,17 @@ def _check(experiment: Experiment, scale: Scale, ph2: Manifest | None) -> None:
         raise UserError(f"{experiment.name} needs PH2; name its folder with --ph2.")
     if ph2 is not None and not experiment.ph2:
         raise UserError(f"{experiment.name} has no use for PH2; leave out --ph2.")
+    if manifest.classes != CLASSES:
+        raise _other_classes(manifest)
+    if ph2 is not None and not set(ph2.classes) <= set(CLASSES):
+        raise _other_classes(ph2)
+
+
+def _other_classes(data: Manifest) -> UserError:
+    return UserError(
+        f"{data.root} has the classes {', '.join(data.classes)}, but the paper's figures are for {', '.join(CLASSES)}; "
+        "give a data set of these, or use `mbdcnn train`."
+    )
 
 
 def _look_for_leakage(out: Path, manifest: Manifest) -> None:

@@ -10,7 +10,7 @@ import openpyxl
 import pytest
 from PIL import Image
 
-from mbdcnn.data import isic2017, ph2
+from mbdcnn.data import isic2017, ph2, plain
 
 
 def noise(image_id: str, size: tuple[int, int]) -> np.ndarray:
@@ -115,6 +115,45 @@ class PH2Folder:
                 ["IMD004", "Melanoma", None, None, " X ", 2],
             ]
         )
+
+
+class PlainFolder:
+    """A small data folder of the plain layout, built file by file."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def image(self, file: str, size: tuple[int, int] = (24, 16)) -> Path:
+        return self._picture(plain.IMAGES, file, Image.fromarray(noise(file, size)))
+
+    def mask(self, file: str, size: tuple[int, int] = (24, 16)) -> Path:
+        return self._picture(plain.MASKS, file, Image.fromarray(lesion(size)))
+
+    def _picture(self, folder: str, file: str, picture: Image.Image) -> Path:
+        path = self.root / folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+        return path
+
+    def labels(self, rows: list[list[str]], columns: tuple[str, ...] = plain.COLUMNS) -> Path:
+        path = self.root / plain.LABELS
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([list(columns), *rows])
+        return path
+
+    def cases(self, count: int = 6) -> list[str]:
+        """Images `a0`, `a1`, ... with masks, benign and malignant in turn; their ids."""
+        ids = [f"a{n}" for n in range(count)]
+        for image_id in ids:
+            self.image(f"{image_id}.jpg")
+            self.mask(f"{image_id}.png")
+        self.labels([[image_id, ("benign", "malignant")[n % 2]] for n, image_id in enumerate(ids)])
+        return ids
+
+
+@pytest.fixture
+def plain_folder(tmp_path: Path) -> PlainFolder:
+    return PlainFolder(tmp_path / "mine")
 
 
 @pytest.fixture

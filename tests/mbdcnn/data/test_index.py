@@ -239,7 +239,9 @@ def test_folders_without_anything_usable(tmp_path: Path, folder: Any) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="is a file, not a folder"):
         index_folder(tmp_path / "file")
-    with pytest.raises(UserError, match=r"nothing of the ISIC-2017 or the PH2 layout: .*Data/.* or PH2Dataset/"):
+    with pytest.raises(
+        UserError, match=r"nothing of the ISIC-2017, the PH2 or the plain layout: .*Data/.* or PH2Dataset/.* or images/"
+    ):
         index_folder(tmp_path)
     damage_text(folder.image("ISIC_0000001"))
     folder.mask("ISIC_0000001")

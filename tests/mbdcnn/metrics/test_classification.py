@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
 
-from mbdcnn.metrics import classification_scores, one_versus_rest
+from mbdcnn.classes import CLASSES
+from mbdcnn.metrics import classification_scores, one_versus_rest, scored_classes
 
 NOTHING = {"melanoma": None, "seborrheic_keratosis": None, "mean_AUC": None}
 
@@ -87,3 +88,42 @@ def test_unusable_answers_are_refused():
         classification_scores(np.full((1, 3), 1 / 3), np.array([-1]))
     with pytest.raises(ValueError, match=r"\(N,\)"):
         classification_scores(np.full((2, 3), 1 / 3), np.array([1]))
+
+
+def test_which_classes_are_scored():
+    assert scored_classes(CLASSES) == ("melanoma", "seborrheic_keratosis")
+    assert scored_classes(["benign", "malignant"]) == ("malignant",)
+    assert scored_classes(("nevus", "melanoma")) == ("melanoma",)
+    assert scored_classes(("a", "b", "c")) == ("a", "b", "c")
+    assert scored_classes(tuple(reversed(CLASSES))) == tuple(reversed(CLASSES))
+
+
+def test_two_classes_equal_scikit_learn():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, 60)
+    second = rng.random(60)
+    scores = classification_scores(np.stack([1 - second, second], 1), labels, ("benign", "malignant"))
+    auc = roc_auc_score(labels, second)
+    found = {
+        "AUC": auc,
+        "AC": accuracy_score(labels, second > 0.5),
+        "SE": recall_score(labels, second > 0.5),
+        "SP": recall_score(1 - labels, second <= 0.5),
+    }
+    assert scores == {"malignant": pytest.approx(found), "mean_AUC": pytest.approx(auc)}
+
+
+def test_many_classes_are_each_scored_against_the_rest():
+    rng = np.random.default_rng(4)
+    classes, labels = tuple("abcde"), rng.integers(0, 5, 90)
+    probabilities = rng.dirichlet(np.ones(5), 90)
+    scores = classification_scores(probabilities, labels, classes)
+    assert list(scores) == [*classes, "mean_AUC"]
+    for index, name in enumerate(classes):
+        assert scores[name]["AUC"] == pytest.approx(roc_auc_score(labels == index, probabilities[:, index]))
+    assert scores["mean_AUC"] == pytest.approx(np.mean([scores[name]["AUC"] for name in classes]))
+    lacking = classification_scores(probabilities[labels != 2], labels[labels != 2], classes)
+    assert lacking["c"] is None
+    assert lacking["mean_AUC"] is None
+    with pytest.raises(ValueError, match=r"need \(N, 3\)"):
+        classification_scores(probabilities, labels)

@@ -1,5 +1,7 @@
 """The chain of the three networks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -42,3 +44,11 @@ def test_every_parameter_of_the_chain_learns() -> None:
     (coarse(images).sum() + logits.square().sum() + enhanced(images, torch.rand(2, 1, 4, 4)).sum()).backward()
     for network in (coarse, mask, enhanced):
         assert [name for name, p in network.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("classes", [("benign", "malignant"), tuple("abcdefg")])
+def test_mask_cn_has_an_output_for_each_class(classes):
+    network = MaskCN(replace(SMOKE, classes=classes)).eval()
+    assert network.classes == classes
+    logits, _ = network(torch.zeros(2, 3, 64, 64), torch.zeros(2, 1, 64, 64))
+    assert logits.shape == (2, len(classes))

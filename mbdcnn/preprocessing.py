@@ -7,6 +7,7 @@ this project, because `mbdcnn export` copies it as it is into the model reposito
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "BMP")
-MAX_PIXELS = 64_000_000
+# An image with more is refused by its header, before a pixel is decoded.
+MAX_PIXELS = 1_000_000 * int(os.environ.get("MBDCNN_MAX_MEGAPIXELS", "64"))
 MAX_BYTES = 64 * 2**20
 MASK_THRESHOLD = 0.5
 

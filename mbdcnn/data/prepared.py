@@ -148,8 +148,7 @@ def _copies(manifest: Manifest, short_side: int) -> list[_Copy]:
         for kind, source, sha256 in zip(_KINDS, (item.image, item.mask), (item.sha256, item.mask_sha256), strict=True):
             if source is not None and sha256 is not None:
                 made_from = hashlib.sha256(f"{_FORMAT} {kind} {short_side} {sha256}".encode()).hexdigest()
-                # of the id as much as fits any file system: it is for people
-                name = f"{kind}/{item.image_id[:50]}-{made_from[:16]}"
+                name = f"{kind}/{item.image_id}-{made_from[:16]}"
                 needed.setdefault(name, _Copy(kind, name, source, sha256))
     return list(needed.values())
 

@@ -48,8 +48,8 @@ def test_index_answers_in_json_and_writes_the_manifest(drawn: Path, tmp_path: Pa
 
 def test_index_of_a_plain_folder_says_that_splits_were_drawn(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    for name in ("a", "b ü"):
-        Image.new("RGB", (40, 30)).save(tmp_path / "images" / f"{name}.png")
+    for name, colour in (("a", "white"), ("b ü", "black")):
+        Image.new("RGB", (40, 30), colour).save(tmp_path / "images" / f"{name}.png")
     (tmp_path / "labels.csv").write_text("image,label\na,benign\nb ü,malignant\n", encoding="utf-8")
     lines = mbdcnn("data", "index", tmp_path).stderr.splitlines()
     assert lines[0].startswith("2 images come without a split: about 70 % are for training, 15 % for validation")
@@ -117,3 +117,19 @@ def test_usage_mistakes_exit_with_two() -> None:
     assert "'coars' is not one of" in mbdcnn("train", "coars", "--data", "x", code=2).stderr
     assert "No such command" in mbdcnn("trian", code=2).stderr
     assert mbdcnn("--help").stdout.startswith("Usage: mbdcnn")
+
+
+def test_the_limit_of_pixels_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images").mkdir()
+    for name, side in (("small", 500), ("large", 1100)):
+        Image.new("L", (side, side)).save(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("image,label\nsmall,benign\nlarge,benign\n")
+    assert json.loads(mbdcnn("data", "index", tmp_path, "--json").stdout)["images"] == 2
+    monkeypatch.setenv("MBDCNN_MAX_MEGAPIXELS", "1")
+    answer = json.loads(mbdcnn("data", "index", tmp_path, "--json").stdout)
+    (fault,) = answer["faults"]
+    assert (answer["images"], fault["path"]) == (1, "images/large.png")
+    assert "1100 x 1100 pixels, more than 1000000" in fault["reason"]
+    for wrong in ("many", "0", "2.5", "1000"):
+        monkeypatch.setenv("MBDCNN_MAX_MEGAPIXELS", wrong)
+        assert f"MBDCNN_MAX_MEGAPIXELS is {wrong}" in refusal("data", "index", tmp_path)

@@ -110,8 +110,8 @@ def test_the_same_file_in_two_splits_is_copied_once(data: Path) -> None:
     find_copies(manifest, data / "prepared")
 
 
-def test_an_id_of_any_length_makes_a_file_name(folder: Any) -> None:
-    image_id = "ä" * 120
+def test_the_longest_id_makes_a_file_name(folder: Any) -> None:
+    image_id = "ä" * 98  # 200 bytes with its suffix
     folder.image(image_id)
     folder.labels([[image_id, "0", "0"]])
     manifest = index_folder(folder.root)

@@ -1,0 +1,55 @@
+"""The verbs that export, serve and ask."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from mbdcnn.cli._shared import FOLDER, answer, json_option
+
+
+@click.command()
+@click.option("--run", type=FOLDER, required=True, help="Run folder with all three stages.")
+@click.option("--out", type=FOLDER, required=True, help="The model repository to write.")
+@json_option
+def export(run: Path, out: Path, as_json: bool) -> None:
+    """Write a complete Triton model repository; fails when ONNX and PyTorch disagree."""
+    from serve.export import export as write_repository
+
+    document = write_repository(run, out, progress=sys.stderr.isatty())
+    answer(document, as_json, f"model repository in {out}; serve it: mbdcnn serve --repository {out}")
+
+
+@click.command()
+@click.option("--repository", type=FOLDER, required=True, help="Model repository that `mbdcnn export` wrote.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind; loopback unless told otherwise.")
+@click.option("--http-port", default=8000, show_default=True)
+@click.option("--grpc-port", default=8001, show_default=True)
+@click.option("--metrics-port", default=8002, show_default=True)
+def serve(repository: Path, host: str, http_port: int, grpc_port: int, metrics_port: int) -> None:
+    """Serve a model repository with Triton until Ctrl-C."""
+    from serve.server import serve as run_server
+
+    run_server(repository, host=host, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
+
+
+@click.command()
+@click.argument("images", nargs=-1, type=FOLDER, required=True)
+@click.option("--url", default="127.0.0.1:8001", show_default=True, help="The server's gRPC address, HOST:PORT.")
+@click.option("--out", type=FOLDER, help="Folder for masks, maps, overlays and predictions.csv.")
+@click.option("--wait", default=0.0, metavar="SECONDS", help="How long to wait for a server that is still starting.")
+@json_option
+def predict(images: tuple[Path, ...], url: str, out: Path | None, wait: float, as_json: bool) -> None:
+    """Ask a server for the diagnosis and the lesion mask of images or folders of images."""
+    from serve.client import wait_until_ready
+    from serve.predict import predict_files
+
+    wait_until_ready(url, wait)
+    answers = predict_files(url, list(images), out)
+    if as_json:
+        click.echo(json.dumps(answers, indent=2))
+    if any("error" in answer for answer in answers):
+        raise SystemExit(2)

@@ -1,0 +1,154 @@
+"""The verbs that train and score."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mbdcnn.classes import SPLITS
+from mbdcnn.cli._shared import FOLDER, PROTOCOL, answer, json_option, nproc_option, prepared_option, warn_of_leakage
+
+
+@click.command()
+@click.argument("stage", type=click.Choice(["coarse", "mask", "enhanced", "all"]))
+@click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--data", "data_folder", type=FOLDER, required=True, help="Folder in the ISIC-2017 or plain layout.")
+@click.option("--run", type=FOLDER, help="Run folder.  [default: runs/<data>-<preset>]")
+@click.option("--preset", "preset_name", help="Starting point of the settings.  [default: the run's own, else compact]")
+@prepared_option
+@nproc_option
+@json_option
+def train(
+    stage: str,
+    settings: tuple[str, ...],
+    data_folder: Path,
+    run: Path | None,
+    preset_name: str | None,
+    prepared: str | None,
+    nproc: str,
+    as_json: bool,
+) -> None:
+    """Train one stage or all; a second call goes on where the first one stopped.
+
+    Any setting can be overridden by its dotted name, such as coarse.epochs=3. Runs under torchrun too
+    (the -- keeps torchrun from reading --run as its own):
+
+        torchrun --nproc-per-node 2 -m -- mbdcnn train ...
+    """
+    from mbdcnn import runs
+    from mbdcnn.config import STAGES, override
+    from mbdcnn.data.fingerprint import FILE, keep
+    from mbdcnn.data.index import index_folder
+    from mbdcnn.presets import preset
+    from train.pixels import with_copies
+    from train.plan import plan_run
+    from train.processes import run_processes, world_size
+    from train.stages import train_stages
+
+    begun = runs.begun_with(run) if run and not preset_name else None
+    world = world_size(nproc)
+    config = override(begun or preset(preset_name or "compact"), settings)
+    run = run or Path("runs") / f"{data_folder.resolve().name}-{config.preset}"
+    stages = STAGES if stage == "all" else (stage,)
+    manifest = index_folder(data_folder, progress=sys.stderr.isatty())
+    plan = with_copies(plan_run(run, stages, config, manifest, world), stages, manifest, prepared)
+    first = int(os.environ.get("RANK", 0)) == 0
+    if first and not all(runs.is_finished(run, name) for name in stages):
+        document = keep(manifest, run / FILE, progress=sys.stderr.isatty())
+        warn_of_leakage(document["leakage"], str(run / FILE))
+    run_processes(train_stages, world, plan, stages)
+    if first:
+        result = runs.provenance(run)
+        scores = [f"{s} {m['score']} {m['best'][m['score']]:.4f}" for s, m in result["stages"].items()]
+        answer(result, as_json, f"{run}: {', '.join(scores)} (validation)")
+
+
+@click.command()
+@click.option("--run", type=FOLDER, required=True, help="Run folder; the networks that are trained are scored.")
+@click.option("--data", "data_folder", type=FOLDER, required=True, help="Folder in the ISIC-2017, PH2 or plain layout.")
+@click.option("--split", type=click.Choice(SPLITS), default="validation", show_default=True)
+@click.option(
+    "--protocol",
+    type=PROTOCOL,
+    default="single",
+    show_default=True,
+    help="One view of an image, or the authors' 18 views and 9 crops: 63 network passes instead of 3.",
+)
+@click.option("--out", type=FOLDER, help="Folder of the results.  [default: RUN/evaluation/SPLIT, or SPLIT-authors]")
+@json_option
+def evaluate(run: Path, data_folder: Path, split: str, protocol: str, out: Path | None, as_json: bool) -> None:
+    """Score a run on a split: JSON, a CSV line per image, a page of pictures."""
+    from mbdcnn import runs
+    from mbdcnn.data.index import index_folder
+    from train.evaluate import evaluate_run
+
+    loaded = runs.load_finished(run)  # first: that a stage is missing should not be said after minutes of indexing
+    manifest = index_folder(data_folder, progress=sys.stderr.isatty())
+    out = out or run / "evaluation" / (split if protocol == "single" else f"{split}-{protocol}")
+    out.mkdir(parents=True, exist_ok=True)
+    result = evaluate_run(run, loaded, manifest, split, out, protocol, sys.stderr.isatty())
+    answer(result, as_json, f"{_scores(result)}; report in {out / 'report.html'}")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--data", "data_folder", type=FOLDER, required=True, help="ISIC-2017, or a folder in its layout.")
+@click.option("--ph2", type=FOLDER, help="PH2, for table2 and table3.")
+@click.option("--preset", "preset_name", default="compact", show_default=True, help="Starting point of the settings.")
+@click.option("--budget", default=1.0, show_default=True, help="Share of the preset's epochs.")
+@click.option("--seeds", default=1, show_default=True, help="Repetitions, for means and deviations.")
+@click.option("--protocol", type=PROTOCOL, default="single", show_default=True)
+@click.option("--out", type=FOLDER, default=Path("runs", "reproduce"), show_default=True, help="For all results.")
+@prepared_option
+@nproc_option
+@json_option
+def reproduce(
+    name: str,
+    settings: tuple[str, ...],
+    data_folder: Path,
+    ph2: Path | None,
+    preset_name: str,
+    budget: float,
+    seeds: int,
+    protocol: str,
+    out: Path,
+    prepared: str | None,
+    nproc: str,
+    as_json: bool,
+) -> None:
+    """Repeat a table or figure of the paper: table1 to table7, fig5 to fig9.
+
+    What one experiment has trained is not trained again by another. A second call goes on where the first one stopped.
+    """
+    from mbdcnn.config import override
+    from mbdcnn.data.index import index_folder
+    from mbdcnn.presets import preset
+    from train.pixels import choose_copies
+    from train.processes import count_processes
+    from train.reproduce.catalog import find
+    from train.reproduce.runner import Scale
+    from train.reproduce.runner import reproduce as run_experiment
+
+    experiment = find(name)
+    config = override(preset(preset_name), settings)
+    scale = Scale(budget, seeds, protocol, count_processes(nproc))
+    manifest = index_folder(data_folder, progress=sys.stderr.isatty())
+    other = index_folder(ph2, progress=sys.stderr.isatty()) if ph2 else None
+    copies = choose_copies(manifest, prepared, config)
+    document = run_experiment(experiment, config, manifest, other, out, scale, settings, copies)
+    answer(document, as_json, "\n".join([*document["findings"], f"{out / name}.md"]))
+
+
+def _scores(result: dict[str, Any]) -> str:
+    """The headline of an evaluation."""
+    parts = [f"{name} JA {result[name]['JA']:.3f}" for name in ("coarse", "enhanced") if result[name]]
+    mean_auc = result["classification"] and result["classification"]["mean_AUC"]
+    parts += [] if mean_auc is None else [f"mean AUC {mean_auc:.3f}"]
+    unknown = result.get("n_unknown_labels")
+    parts += [f"{unknown} images of classes that the run does not know"] if unknown else []
+    return f"{result['n_images']} images: {', '.join(parts) or 'nothing to compare with'}"

@@ -98,7 +98,7 @@ def expected(data, network):
             answer = network(torch.from_numpy(prepare(image, SPEC))[None])
         if entry.label is not None:
             probabilities.append(answer.probabilities[0].numpy())
-            labels.append(entry.class_index)
+            labels.append(data.classes.index(entry.label))
         if entry.mask is not None:
             truth = decode_mask(data.read(entry.mask))
             for name, plane in (

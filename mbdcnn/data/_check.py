@@ -6,16 +6,14 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from mbdcnn.classes import CLASSES
 from mbdcnn.data._listing import relative
+from mbdcnn.data._memory import Memory, Opened, file_state
 from mbdcnn.data.manifest import Fault, Item
 from mbdcnn.preprocessing import ImageError, decode_image, decode_mask
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,43 +73,43 @@ class Checked:
     pixels: str | None = None
 
 
-def check(root: Path, candidate: Candidate, look: bool = False) -> Checked:
-    """Decode an image and its mask.
+def check(root: Path, candidate: Candidate, memory: Memory, look: bool = False) -> Checked:
+    """Decode an image and its mask, unless they are known.
 
     Args:
         root: the data folder.
         candidate: the image and what is said to belong to it.
+        memory: of files opened before.
         look: also hash the pixels.
     """
-    image, faults = _decoded(root, candidate.image, lambda data: _look(decode_image(data), look))
+    image, faults = _opened(root, candidate.image, decode_image, memory, look)
     if image is None:
         return Checked(candidate, None, faults)
-    ((height, width), pixels), sha256 = image
     mask_path = mask_sha256 = None
     if candidate.mask is not None:
-        mask, wrong = _decoded(root, candidate.mask, lambda data: decode_mask(data).shape)
+        mask, wrong = _opened(root, candidate.mask, decode_mask, memory)
         faults += wrong
-        if mask is not None and mask[0] != (height, width):
-            size = f"is {mask[0][1]} x {mask[0][0]} pixels but its image is {width} x {height}"
+        if mask is not None and (mask.height, mask.width) != (image.height, image.width):
+            size = f"is {mask.width} x {mask.height} pixels but its image is {image.width} x {image.height}"
             faults.append(Fault(relative(root, candidate.mask), size))
         elif mask is not None:
-            mask_path, mask_sha256 = relative(root, candidate.mask), mask[1]
+            mask_path, mask_sha256 = relative(root, candidate.mask), mask.sha256
     path = relative(root, candidate.image)
     if mask_path is None and candidate.label is None:
         faults.append(Fault(path, "has neither a usable mask nor a usable label"))
-        return Checked(candidate, None, faults, sha256, pixels)
+        return Checked(candidate, None, faults, image.sha256, image.pixels)
     item = Item(
         image_id=candidate.image.stem,
         split=candidate.split,
         image=path,
         mask=mask_path,
         label=candidate.label,
-        width=width,
-        height=height,
-        sha256=sha256,
+        width=image.width,
+        height=image.height,
+        sha256=image.sha256,
         mask_sha256=mask_sha256,
     )
-    return Checked(candidate, item, faults, sha256, pixels)
+    return Checked(candidate, item, faults, image.sha256, image.pixels)
 
 
 def pixels_sha256(image: np.ndarray) -> str:
@@ -121,17 +119,22 @@ def pixels_sha256(image: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _look(image: np.ndarray, look: bool) -> tuple[tuple[int, int], str | None]:
-    """An image's height and width and, where asked, the SHA-256 of these and its pixels."""
-    return (image.shape[0], image.shape[1]), pixels_sha256(image) if look else None
-
-
-def _decoded(root: Path, path: Path, decode: Callable[[bytes], T]) -> tuple[tuple[T, str] | None, list[Fault]]:
-    """What `decode` makes of a file, and the SHA-256 of its bytes; or the fault."""
+def _opened(
+    root: Path, path: Path, decode: Callable[[bytes], np.ndarray], memory: Memory, look: bool = False
+) -> tuple[Opened | None, list[Fault]]:
+    """What a file shows when `decode` makes an array of it; or the fault."""
+    key = f"{decode.__name__} {relative(root, path)}"
+    if known := memory.recall(key, path, look):
+        return known, []
+    before = file_state(path)
     try:
         data = path.read_bytes()
-        return (decode(data), hashlib.sha256(data).hexdigest()), []
+        pixels = decode(data)
     except OSError as error:
         return None, [Fault(relative(root, path), f"cannot be read ({error.strerror})")]
     except ImageError as error:
         return None, [Fault(relative(root, path), f"cannot be used: {error}")]
+    shown = pixels_sha256(pixels) if look else None
+    opened = Opened(pixels.shape[0], pixels.shape[1], hashlib.sha256(data).hexdigest(), shown)
+    memory.keep(key, path, before, opened)
+    return opened, []

@@ -11,6 +11,7 @@ from mbdcnn.data import isic2017, ph2, plain
 from mbdcnn.data._check import check
 from mbdcnn.data._duplicates import without_twins
 from mbdcnn.data._isic2017_folder import list_isic2017
+from mbdcnn.data._memory import Memory
 from mbdcnn.data._ph2_folder import list_ph2
 from mbdcnn.data._plain_folder import list_plain
 from mbdcnn.data._threads import in_threads
@@ -24,7 +25,8 @@ _LAYOUTS = f"{isic2017.LAYOUT}; or {ph2.LAYOUT}; or {plain.LAYOUT}"
 def index_folder(root: Path, progress: bool = False) -> Manifest:
     """Read a folder of the ISIC-2017, the PH2 or the plain layout; of several that it holds, the first in this order.
 
-    Every image and mask is decoded once, so that nothing can fail half-way through a training. What cannot
+    Every image and mask is decoded once, so that nothing can fail half-way through a training; one that has not changed
+    since an earlier call is taken as it was then. What cannot
     be used is listed with its reason: an image without a usable mask counts for classification only, one
     without a usable label for segmentation only. ISIC-2017's extra images join the training split unless a split
     holds them already. PH2 is all test split. The plain layout has the classes that its labels name, in the order of
@@ -52,8 +54,10 @@ def index_folder(root: Path, progress: bool = False) -> Manifest:
     if listing is None:
         raise UserError(f"{root} holds nothing of the ISIC-2017, the PH2 or the plain layout: it needs {_LAYOUTS}.")
     look = any(candidate.extra for candidate in listing.candidates)
-    work = in_threads(lambda candidate: check(root, candidate, look), listing.candidates, "index", progress)
+    memory = Memory(root)
+    work = in_threads(lambda candidate: check(root, candidate, memory, look), listing.candidates, "index", progress)
     checked = list(work)
+    memory.save()
     items, twins = without_twins(root, checked)
     faults = [*listing.faults, *(fault for one in checked for fault in one.faults), *twins]
     if not items:

@@ -10,6 +10,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mbdcnn.page import words
+
 INK, RULE = "#334155", "#e2e8f0"
 # in the order of the classes
 CLASS_COLOURS = ("#0f766e", "#b4235a", "#4f5bd5", "#d97706", "#0284c7", "#65a30d", "#7c3aed", "#92400e", "#64748b")
@@ -46,6 +48,11 @@ def legend_above(axes: Axes, columns: int) -> None:
         fontsize=9,
         labelcolor=INK,
     )
+
+
+def chart_words(name: str) -> str:
+    """A class's or measure's name as text in a chart, where a dollar sign would begin a formula."""
+    return words(name).replace("$", r"\$")
 
 
 def svg_uri(figure: Figure) -> str:

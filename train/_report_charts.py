@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc, roc_curve
 
-from mbdcnn.charts import CLASS_COLOURS, INK, SERIES_COLOURS, chart_axes, legend_above, style, svg_uri
+from mbdcnn.charts import CLASS_COLOURS, INK, SERIES_COLOURS, chart_axes, chart_words, legend_above, style, svg_uri
 from mbdcnn.metrics import one_versus_rest, scored_classes
 from train._report_rows import Row, answers_and_labels, classes_of
 
@@ -61,8 +61,7 @@ def roc_curves(rows: Sequence[Row]) -> str | None:
         false_rate, true_rate, _ = roc_curve(seen.truth, seen.probability)
         again, position = divmod(classes.index(name), len(CLASS_COLOURS))
         colour, line = CLASS_COLOURS[position], ("-", "--", ":")[again % 3]
-        shown = name.replace("_", " ").replace("$", r"\$")  # it would begin a formula
-        label = f"{shown}, AUC {100 * auc(false_rate, true_rate):.1f}"
+        label = f"{chart_words(name)}, AUC {100 * auc(false_rate, true_rate):.1f}"
         axes.plot(false_rate, true_rate, line, color=colour, linewidth=1.8, label=label, clip_on=False)
         # Where the arg-max decision lies, the one that SE and SP in the table belong to.
         at = (float(np.mean(seen.decided[~seen.truth])), float(np.mean(seen.decided[seen.truth])))

@@ -75,7 +75,7 @@ def _cards(result: Mapping[str, Any], classes: tuple[str, ...]) -> str:
     if diagnosis is not None:
         lacks = diagnosis["mean_AUC"] is None
         scored = scored_classes(classes)
-        which = " and ".join(map(words, scored)) if len(scored) < 3 else f"{len(scored)} classes against the rest"
+        which = " and ".join(map(_words, scored)) if len(scored) < 3 else f"{len(scored)} classes against the rest"
         note = "needs images of every class" if lacks else f"of {which}"
         rows.append(("Mean AUC", _percent(diagnosis, "mean_AUC"), note))
     return cards(rows)
@@ -105,7 +105,7 @@ def _classification_table(result: Mapping[str, Any], rows: Sequence[Row]) -> str
     lines = []
     for name in scored:
         having = sum(row.label == name for row in rows)
-        lines.append([words(name), str(having), *(_percent(diagnosis[name], measure) for measure in measures)])
+        lines.append([_words(name), str(having), *(_percent(diagnosis[name], measure) for measure in measures)])
     scores = table(["against the rest", "images", *measures], lines)
     lacking = ""
     if any(diagnosis[name] is None for name in scored):
@@ -125,8 +125,8 @@ def _confusion(rows: Sequence[Row]) -> str:
             number = sum(row.label == truth and row.predicted == said for row in labelled)
             kind = "right" if truth == said else "wrong" if number else ""
             cells.append(f'<td class="{kind}">{number}</td>')
-        lines.append(f"<tr><td>{words(truth)}</td>{''.join(cells)}</tr>")
-    head = "".join(f"<th>{words(said)}</th>" for said in classes)
+        lines.append(f"<tr><td>{_words(truth)}</td>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{_words(said)}</th>" for said in classes)
     return (
         '<div class="box"><h3>Diagnoses (rows) and decisions (columns)</h3>'
         f"<table><tr><th>images</th>{head}</tr>{''.join(lines)}</table>"
@@ -143,7 +143,7 @@ def _charts(rows: Sequence[Row]) -> str:
 
 
 def _curves(logs: Sequence[Path]) -> str:
-    boxes = [chart(escape(words(stage)), source, "Training curves") for stage, source in training_curves(logs)]
+    boxes = [chart(_words(stage), source, "Training curves") for stage, source in training_curves(logs)]
     return f"<h2>Training</h2>{side_by_side(*boxes)}" if boxes else ""
 
 
@@ -181,7 +181,7 @@ def _case(case: Case, row: Row, key: str) -> str:
     if scored:
         facts.append("JA " + " → ".join(f"{name} {100 * scores.JA:.1f}" for name, scores in scored))
     if row.label is not None and row.predicted is not None and row.is_misclassified:
-        facts.append(f'<span class="bad">{words(row.label)} taken for {words(row.predicted)}</span>')
+        facts.append(f'<span class="bad">{_words(row.label)} taken for {_words(row.predicted)}</span>')
     figures = "".join(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>" for caption, svg in panels(case, key))
     header = "".join(f"<span>{fact}</span>" for fact in facts)
     pictures = f'<div class="row">{figures}{_bars(row)}</div>'
@@ -203,7 +203,7 @@ def _bars(row: Row) -> str:
             kinds.append("true")
             tag = '<span class="tag">true</span>'
         bars.append(
-            f'<div class="{" ".join(kinds)}"><div><span class="name">{words(name)}{tag}</span>'
+            f'<div class="{" ".join(kinds)}"><div><span class="name">{_words(name)}{tag}</span>'
             f"<span>{100 * probability:.0f}</span></div>"
             f'<span class="track"><i style="width:{100 * probability:.1f}%"></i></span></div>'
         )
@@ -224,3 +224,7 @@ def _percent(scores: Mapping[str, float | None] | None, measure: str) -> str:
 
 def _change(before: Mapping[str, float], after: Mapping[str, float], measure: str) -> str:
     return f"{100 * (after[measure] - before[measure]):+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _words(name: str) -> str:
+    return escape(words(name))

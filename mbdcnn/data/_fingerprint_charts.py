@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from mbdcnn.charts import CLASS_COLOURS, chart_axes, legend_above, svg_uri
+from mbdcnn.charts import CLASS_COLOURS, chart_axes, chart_words, legend_above, svg_uri
 from mbdcnn.data._glance import Glance
 from mbdcnn.data.manifest import Item
-from mbdcnn.page import words
 
 SPLIT_COLOURS = {"training": "#64748b", "validation": "#d97706", "test": "#4f5bd5"}
 _CHANNELS = {"red": "#dc2626", "green": "#16a34a", "blue": "#2563eb"}
@@ -29,7 +28,7 @@ def class_counts(document: Mapping[str, Any]) -> str | None:
         at = np.arange(len(splits)) + (number - (len(classes) - 1) / 2) * width
         shares = [held["classes"][name] / held["labels"] for held in splits.values()]
         colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
-        bars = axes.bar(at, shares, width * 0.92, color=colour, label=words(name))
+        bars = axes.bar(at, shares, width * 0.92, color=colour, label=chart_words(name))
         labels = [str(held["classes"][name]) for held in splits.values()]
         axes.bar_label(bars, labels, fontsize=8, color="#334155", padding=2)
     axes.set_xticks(range(len(splits)), list(splits))

@@ -35,7 +35,7 @@ DEVICE = torch.device("cuda" if CUDA else "cpu")
 CORES = len(os.sched_getaffinity(0))
 FASTER = ">= 3" if CUDA else ">= 1"
 PRESET = "paper" if CUDA else "compact"
-REPEATED = 4  # how often a pass goes through the copies, which are soon read
+PASS = 256  # images of a pass through copies, which are soon read: 16 batches, so that filling the queue counts little
 GOALS = {
     "dali_over_pillow_dataloader_originals": FASTER,
     "dali_over_pillow_dataloader_copies": FASTER,
@@ -183,6 +183,7 @@ def measure(quick: bool) -> dict[str, float]:
         manifest = index_folder(folder)
         originals = [(folder / item.image, folder / (item.mask or "")) for item in manifest.items]
         copies = copied(manifest, folder / "prepared")
+        many = copies * (PASS // count)
         large = alternate(
             rounds,
             dali_originals=drain(dali_batches(originals, config)),
@@ -191,17 +192,17 @@ def measure(quick: bool) -> dict[str, float]:
         )
         small = alternate(
             rounds,
-            dali_copies=drain(dali_batches(copies * REPEATED, config)),
-            tensors_copies=torchvision_epoch(copies * REPEATED, config, pillow=False),
-            pillow_copies=torchvision_epoch(copies * REPEATED, config, pillow=True),
+            dali_copies=drain(dali_batches(many, config)),
+            tensors_copies=torchvision_epoch(many, config, pillow=False),
+            pillow_copies=torchvision_epoch(many, config, pillow=True),
         )
-        steps = alternate(rounds, **training(dali_batches(copies * (2 if quick else 1), config)))
+        steps = alternate(rounds, **training(dali_batches(copies * 4, config)))
     pillow = {kind: times[f"pillow_{kind}"] / times[f"dali_{kind}"] for kind, times in both(large, small)}
     tensors = {kind: times[f"tensors_{kind}"] / times[f"dali_{kind}"] for kind, times in both(large, small)}
     return {
         **{f"dali_over_pillow_dataloader_{kind}": ratio for kind, ratio in pillow.items()},
         **{f"dali_over_tensor_dataloader_{kind}": ratio for kind, ratio in tensors.items()},
-        "dali_copies_over_originals": REPEATED * large["dali_originals"] / small["dali_copies"],
+        "dali_copies_over_originals": PASS / count * large["dali_originals"] / small["dali_copies"],
         "training_with_loading_over_without": steps["without_loading"] / steps["with_loading"],
     }
 

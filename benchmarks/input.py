@@ -112,6 +112,7 @@ def torchvision_epoch(pairs: Pairs, config: Config, pillow: bool) -> Callable[[]
         num_workers=CORES,
         persistent_workers=True,
         pin_memory=CUDA,
+        multiprocessing_context="forkserver",  # a fork of a process that runs DALI's threads may crash
     )
 
     def run() -> None:

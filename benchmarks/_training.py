@@ -10,7 +10,7 @@ from torch import Tensor
 from mbdcnn import config, presets
 from mbdcnn.losses import HybridLoss
 from mbdcnn.networks import CoarseSN, place
-from train.engine import use_bfloat16
+from train.precision import use_bfloat16
 
 
 def training_step(preset: str, device: torch.device) -> Callable[[Tensor, Tensor], None]:

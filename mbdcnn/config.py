@@ -11,12 +11,14 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mbdcnn._engine_config import EngineConfig
 from mbdcnn.classes import CLASSES, unusable
 from mbdcnn.errors import UserError
+from mbdcnn.files import replacing
 from mbdcnn.preprocessing import Preprocessing
 
 STAGES = ("coarse", "mask", "enhanced")
-SCHEDULES = ("constant", "poly")
+SCHEDULES = ("constant", "poly", "cosine")
 PRECISIONS = ("auto", "float32", "bfloat16")
 COARSE_MASKS = ("stored", "computed")
 E_LAYER_PLACES = ("encoder", "aspp", "decoder", "none")
@@ -98,7 +100,7 @@ class StageConfig:
         patience: epochs without a better validation score after which training stops.
         batch_size: images a step, over all processes together.
         learning_rate: of Adam, at the start.
-        schedule: `constant`, or `poly` (decays as (1 - step / steps) ** 0.9).
+        schedule: of the learning rate: `constant`, `poly` (decays as (1 - step / steps) ** 0.9) or `cosine`.
         balanced: draw the classes equally often (mask-CN only).
     """
 
@@ -160,6 +162,7 @@ class Config:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
     coarse: StageConfig = field(default_factory=StageConfig)
     mask: StageConfig = field(default_factory=lambda: StageConfig(batch_size=32))
     enhanced: StageConfig = field(default_factory=StageConfig)
@@ -201,8 +204,9 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
 
 
 def save(config: Config, path: Path) -> None:
-    """Write every field, as YAML."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    """Write every field, as YAML, atomically."""
+    with replacing(path) as part:
+        part.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
 
 
 def load(path: Path) -> Config:
@@ -283,6 +287,7 @@ def _check(config: Config) -> None:
             0 < augmentation.zoom_min <= augmentation.zoom_max,
             "augmentation.zoom_min is above 0 and at most augmentation.zoom_max",
         ),
+        *config.engine.rules(),
     ]
     for name in STAGES:
         stage = config.stage(name)

@@ -14,6 +14,18 @@ class UserError(Exception):
     """
 
 
+class Stopped(BaseException):
+    """Work was stopped from outside, and what is done is kept; no `except Exception` takes it for a failure.
+
+    Attributes:
+        signal: the number of the signal that asked for it.
+    """
+
+    def __init__(self, sentence: str, signal: int) -> None:
+        super().__init__(sentence)
+        self.signal = signal
+
+
 def explain(error: UserError | OSError) -> str:
     """The sentence of a user's error, or of what the operating system refused."""
     if isinstance(error, OSError) and error.filename:

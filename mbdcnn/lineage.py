@@ -7,7 +7,17 @@ import json
 
 from mbdcnn.config import STAGES, Config, flatten
 
-_EVERY_STAGE = ("seed", "precision", "preprocessing.", "network.weights", "network.output_stride", "augmentation.")
+# Of the engine's settings those that change more than the order of float sums: the rest a run may change.
+_ENGINE = tuple(f"engine.{name}" for name in ("accumulation", "clip_norm", "weight_decay", "warmup_steps", "ema_decay"))
+_EVERY_STAGE = (
+    "seed",
+    "precision",
+    "preprocessing.",
+    "network.weights",
+    "network.output_stride",
+    "augmentation.",
+    *_ENGINE,
+)
 _SEGMENTATION = ("network.segmentation_encoder", "network.decoder_", "loss.", "bootstrap.start_run")
 _READ = {
     "coarse": (*_SEGMENTATION, "coarse.", "supervision.pixel_labels"),

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import pickle
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from mbdcnn import runs
-from mbdcnn.config import Config, StageConfig
-from mbdcnn.errors import UserError
-from mbdcnn.files import replacing
-from mbdcnn.networks import place
+from mbdcnn.config import Config
+from train import stopping
+from train._progress import Monitor
+from train._watch import LossWatch
+from train.checkpoints import Checkpoints, State
+from train.ema import WeightsMean
 from train.pipeline import LoadedBatch
+from train.precision import use_bfloat16
 from train.processes import Process
-from train.sync_batch_norm import synchronise_batch_norm
+from train.progress import Progress
+from train.schedules import learning_rates
+from train.strategy import make_strategy
+
+_STEPS_BETWEEN_LOOKS = 16  # on a GPU, which a look makes wait
 
 
 class Task(Protocol):
@@ -42,46 +44,24 @@ class Task(Protocol):
     @property
     def steps(self) -> int: ...  # noqa: D102
 
-    def batches(self, epoch: int) -> Iterator[LoadedBatch]:
-        """This process's training batches."""
+    def batches(self, epoch: int, first: int) -> Iterator[LoadedBatch]:
+        """This process's training batches, from the `first` of the epoch on."""
 
     def losses(self, network: nn.Module, batch: LoadedBatch) -> dict[str, Tensor]:
         """Means over the batch: `loss` is minimised, the others are its parts."""
 
-    def validate(self, network: nn.Module) -> dict[str, float]:
-        """Measures of the validation set, the same on every process."""
+    def validate(self, network: nn.Module) -> dict[str, float] | None:
+        """Measures of the validation set, the same on every process; None when asked to stop meanwhile."""
 
-
-@dataclass
-class Progress:
-    """How far a stage has come; goes into its checkpoint.
-
-    Attributes:
-        epoch: epochs done.
-        best_epoch: the one with the best score, counted from 1.
-        best: its measures.
-        seconds: of training, over all calls.
-    """
-
-    epoch: int = 0
-    best_epoch: int = 0
-    best: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
-def use_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bfloat16; `auto` asks the hardware."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    def files(self, indices: Tensor) -> list[str]:
+        """The images of some training samples."""
 
 
 def fit(task: Task, name: str, config: Config, folder: Path, process: Process) -> Progress:
-    """Train a stage's network and leave it with the weights of its best epoch.
+    """Train a stage's network; the weights of the best epoch are then in its checkpoints' folder.
 
-    A checkpoint after every epoch lets a second call go on where the first one stopped.
+    Checkpoints let a second call go on where the first one stopped, with the same result to the bit: what a step does
+    is a function of the settings, the weights and optimizer, and the step's number.
 
     Args:
         task: what to learn.
@@ -92,168 +72,148 @@ def fit(task: Task, name: str, config: Config, folder: Path, process: Process) -
         process: this one.
 
     Raises:
-        UserError: the loss became infinite or NaN.
+        UserError: a loss or gradient became infinite or NaN, or the last checkpoint is damaged.
+        Stopped: SIGTERM or Ctrl-C; the step was ended and a checkpoint written.
     """
-    settings = config.stage(name)
-    network = place(task.network, process.device)
-    trained: nn.Module = network
-    if process.world > 1:
-        network = synchronise_batch_norm(network, process.device)
-        ids = [process.device.index] if process.device.type == "cuda" else None
-        trained = DistributedDataParallel(network, device_ids=ids, forward_sync_buffers=False)
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _decay(settings, task.steps))
-    checkpoints = _Checkpoints(folder / runs.CHECKPOINTS, network, optimizer, scheduler)
-    progress = checkpoints.resume()
-    autocast = torch.autocast(process.device.type, torch.bfloat16, use_bfloat16(config.precision, process.device))
-    _forget_after(progress.epoch, folder / runs.LOG, process)
-
-    while progress.epoch < settings.epochs and progress.epoch - progress.best_epoch < settings.patience:
-        started = time.monotonic()
-        _seed(config.seed, progress.epoch, process.rank)
-        network.train()
-        history: list[dict[str, Tensor]] = []
-        rates: list[float] = []
-        bar = tqdm(
-            task.batches(progress.epoch),
-            f"{name} {progress.epoch + 1}/{settings.epochs}",
-            total=task.steps,
-            leave=False,
-            disable=not (process.is_first and sys.stderr.isatty()),
-        )
-        for batch in bar:
-            with autocast:
-                losses = {name: loss * batch.weight for name, loss in task.losses(trained, batch).items()}
-            optimizer.zero_grad(set_to_none=True)
-            losses["loss"].backward()
-            rates.append(float(scheduler.get_last_lr()[0]))
-            optimizer.step()
-            scheduler.step()
-            history.append({k: v.detach() for k, v in losses.items()})
-            if not bar.disable and len(history) % 5 == 0:
-                best = {f"best_{k}": v for k, v in progress.best.items() if k == task.score}
-                bar.set_postfix({"loss": history[-1]["loss"].item(), **best})
-        steps = _mean_history(history, process)
-        if not all(abs(row["loss"]) < float("inf") for row in steps):
-            raise UserError(
-                f"The loss of stage {name} is not finite in epoch {progress.epoch + 1}; lower {name}.learning_rate. "
-                f"The checkpoint of epoch {progress.epoch} is kept."
-            )
-        network.eval()
-        with torch.no_grad(), autocast:
-            measures = task.validate(network)
-        progress.epoch += 1
-        progress.seconds += time.monotonic() - started
-        if not progress.best or measures[task.score] > progress.best[task.score]:
-            progress.best_epoch, progress.best = progress.epoch, measures
-            checkpoints.best(process)
-        _log(folder, name, progress, steps, rates, measures, process)
-        checkpoints.save(progress, process)
-    checkpoints.restore_best()
-    return progress
-
-
-def _decay(settings: StageConfig, steps: int) -> Callable[[int], float]:
-    if settings.schedule == "constant":
-        return lambda step: 1.0
-    total = settings.epochs * steps
-    return lambda step: float(max(0.0, 1 - step / total) ** 0.9)
-
-
-def _seed(seed: int, epoch: int, rank: int) -> None:
-    """Make dropout a function of seed, epoch and rank, so that an epoch after a resume is the same epoch."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0]))
-
-
-def _mean_history(history: list[dict[str, Tensor]], process: Process) -> list[dict[str, float]]:
-    """Each step's losses, averaged over the processes."""
-    names = list(history[0])
-    table = process.mean(torch.stack([torch.stack([row[n].float() for n in names]) for row in history]))
-    return [dict(zip(names, row, strict=True)) for row in table.tolist()]
-
-
-def _forget_after(epoch: int, log: Path, process: Process) -> None:
-    """Drop the log's lines of epochs that no checkpoint holds: they are trained again."""
-    if process.is_first and log.is_file():
-        kept = [line for line in log.read_text().splitlines(keepends=True) if _epoch_of(line) <= epoch]
-        with replacing(log) as part:
-            part.write_text("".join(kept))
-
-
-def _epoch_of(line: str) -> float:
-    """A log line's epoch; infinite for a line that a kill or a full disk cut short."""
+    training = _Training(task, name, config, folder, process)
     try:
-        return float(json.loads(line)["epoch"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+        with stopping.deferred():
+            training.run()
+    finally:
+        training.monitor.close()
+    return training.progress
 
 
-def _log(
-    folder: Path,
-    name: str,
-    progress: Progress,
-    steps: list[dict[str, float]],
-    rates: list[float],
-    measures: dict[str, float],
-    process: Process,
-) -> None:
-    """Append the epoch to log.jsonl and say it in a line."""
-    if not process.is_first:
-        return
-    first = (progress.epoch - 1) * len(steps)
-    means = {k: sum(row[k] for row in steps) / len(steps) for k in steps[0]}
-    rows: list[dict[str, object]] = [
-        {"stage": name, "epoch": progress.epoch, "step": first + i + 1, "learning_rate": rate, **row}
-        for i, (row, rate) in enumerate(zip(steps, rates, strict=True))
-    ]
-    rows.append({"stage": name, "epoch": progress.epoch, **means, **measures, "seconds": round(progress.seconds, 1)})
-    with (folder / runs.LOG).open("a") as log:
-        log.writelines(json.dumps(row) + "\n" for row in rows)
-    mark = " *" if progress.best_epoch == progress.epoch else ""
-    shown = "  ".join(f"{k} {v:.4f}" for k, v in {**means, **measures}.items())
-    tqdm.write(f"{name:<9}epoch {progress.epoch:>3}  {shown}  {progress.seconds:.0f} s{mark}", file=sys.stderr)
+class _Training:
+    """One stage in training."""
 
+    def __init__(self, task: Task, name: str, config: Config, folder: Path, process: Process) -> None:
+        self.task, self.name, self.config, self.process = task, name, config, process
+        self.settings, engine = config.stage(name), config.engine
+        self.strategy = make_strategy(task.network, config, name, process)
+        self.mean: WeightsMean | None = None
+        if engine.ema_decay:
+            with self.strategy.gathered() as network:
+                self.mean = WeightsMean(network, engine.ema_decay)
+        self.rate = learning_rates(self.settings, engine.warmup_steps, task.steps)
+        bfloat16 = use_bfloat16(config.precision, process.device)
+        self.autocast = torch.autocast(process.device.type, torch.bfloat16, bfloat16)
+        self.checkpoints = Checkpoints(
+            folder / runs.CHECKPOINTS, self.strategy, self.mean, process, engine.keep_checkpoints
+        )
+        self.progress, self.history = Progress(), list[dict[str, float]]()
+        self._resume()
+        self.saved_at = self.clock = time.monotonic()
+        self.monitor = Monitor(name, folder, self.settings, task.steps, process, self.progress)
 
-class _Checkpoints:
-    """A stage's last state and best weights on disk; each file is replaced in one step, never half-written."""
+    def run(self) -> None:
+        """Train until the last epoch, or until no better score came for too long."""
+        progress, settings = self.progress, self.settings
+        while progress.epoch < settings.epochs and progress.epoch - progress.best_epoch < settings.patience:
+            watch = LossWatch(self.name, progress.epoch + 1, self.history, self.task.files, self.process)
+            self.monitor.epoch_begins(progress.epoch, progress.step)
+            self._steps(watch)
+            measures = self._measures()
+            self._end_epoch(measures, watch.means())
 
-    def __init__(
-        self,
-        folder: Path,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        scheduler: torch.optim.lr_scheduler.LRScheduler,
-    ) -> None:
-        self.last_file = folder / "last.pt"
-        self.best_file = folder / "best.safetensors"
-        self.network = network
-        self.parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+    def _resume(self) -> None:
+        state = self.checkpoints.resume(self.config.engine.strategy)
+        if state is None:
+            return
+        self.progress, self.history = state.progress, state.history
+        if state.processes != self.process.world and self.process.is_first:
+            print(
+                f"{self.name:<9}goes on with {self.process.world} processes in place of {state.processes}: the batches "
+                "remain, sums are rounded otherwise",
+                file=sys.stderr,
+            )
 
-    def resume(self) -> Progress:
-        """Take up the last state, or begin."""
-        if not self.last_file.is_file():
-            return Progress()
-        try:
-            state = torch.load(self.last_file, map_location="cpu", weights_only=True)
-            for name, part in self.parts.items():
-                part.load_state_dict(state[name])
-            return Progress(**state["progress"])
-        except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError):
-            raise UserError(f"{self.last_file} is damaged; delete it to train this stage from its start.") from None
+    @property
+    def _total_steps(self) -> int:
+        return self.progress.epoch * self.task.steps + self.progress.step
 
-    def save(self, progress: Progress, process: Process) -> None:
-        """Write the last state."""
-        if process.is_first:
-            state = {name: part.state_dict() for name, part in self.parts.items()}
-            with replacing(self.last_file) as file:
-                torch.save({**state, "progress": vars(progress)}, file)
-        process.barrier()
+    def _steps(self, watch: LossWatch) -> None:
+        """Train the rest of an epoch."""
+        self.strategy.trained.train()
+        between = 1 if self.process.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
+        for batch in self.task.batches(self.progress.epoch, self.progress.step):
+            rate = self.rate(self._total_steps)
+            losses, norm = self._step(batch, rate)
+            self.progress.step += 1
+            watch.note(rate, losses, norm, batch.indices)
+            self.monitor.step_done(losses, rate, norm, len(batch.indices))
+            if self.progress.step % between == 0 or self.progress.step == self.task.steps:
+                watch.look()  # first: a checkpoint never holds weights that are no numbers
+                self._save_if_due()
 
-    def best(self, process: Process) -> None:
-        """Write the network as the best so far."""
-        if process.is_first:
-            runs.save_weights(self.network, self.best_file)
+    def _step(self, batch: LoadedBatch, rate: float) -> tuple[dict[str, Tensor], Tensor]:
+        """One step of the optimizer; its losses, which averaged over the processes are the batch's, and its norm."""
+        torch.manual_seed(self._seed())
+        total: dict[str, Tensor] = {}
+        micro_batches = batch.split(self.config.engine.accumulation)
+        for number, micro_batch in enumerate(micro_batches, 1):
+            with self.autocast:
+                parts = self.task.losses(self.strategy.trained, micro_batch)
+                losses = {name: loss * micro_batch.weight for name, loss in parts.items()}
+            self.strategy.backward(losses["loss"], last=number == len(micro_batches))
+            total = {name: loss.detach() + total.get(name, 0) for name, loss in losses.items()}
+        norm = self.strategy.step(rate)
+        if self.mean is not None:
+            with self.strategy.gathered() as network:
+                self.mean.update_parameters(network)
+        return total, norm
 
-    def restore_best(self) -> None:
-        """Put the best weights into the network."""
-        runs.load_weights(self.network, self.best_file)
+    def _seed(self) -> int:
+        """Make dropout a function of seed, step and process, so that a step after a resume is the same step."""
+        place = [self.config.seed, self._total_steps, self.process.rank]
+        return int(np.random.SeedSequence(place).generate_state(1)[0])
+
+    def _save_if_due(self) -> None:
+        minutes = (time.monotonic() - self.saved_at) / 60
+        late = self.process.is_first and minutes >= self.config.engine.checkpoint_minutes
+        stop, due = self.process.any(stopping.requested(), late)
+        if stop:
+            self._stop()
+        if due:
+            self._save()
+
+    def _measures(self) -> dict[str, float]:
+        """Validate; on the way, stop if asked to."""
+        with self.strategy.gathered() as network, torch.no_grad(), self.autocast:
+            measures = self.task.validate(self._judged(network).eval())
+        if measures is None:
+            self._stop()
+        return measures
+
+    def _judged(self, network: nn.Module) -> nn.Module:
+        """The network that is validated and published: the one with the mean of the weights, where there is one."""
+        return network if self.mean is None else self.mean.module
+
+    def _end_epoch(self, measures: dict[str, float], means: dict[str, float]) -> None:
+        progress = self.progress
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        self._count_time()
+        if not progress.best or measures[self.task.score] > progress.best[self.task.score]:
+            progress.best_epoch, progress.best = progress.epoch, measures
+            with self.strategy.gathered() as network:
+                self.checkpoints.save_best(self._judged(network), progress.epoch)
+        rows, self.history = self.history, []
+        self.monitor.epoch_ends(progress, means, measures, rows)
+        self._save()
+
+    def _count_time(self) -> None:
+        now = time.monotonic()
+        self.progress.seconds += now - self.clock
+        self.clock = now
+
+    def _save(self) -> None:
+        self._count_time()
+        strategy, world = self.config.engine.strategy, self.process.world
+        self.checkpoints.save(State(self._total_steps, self.progress, self.history, strategy, world))
+        self.saved_at = time.monotonic()
+
+    def _stop(self) -> NoReturn:
+        self._save()
+        epoch, step = self.progress.epoch + 1, self.progress.step + 1
+        place = f"step {step}" if step <= self.task.steps else "the validation"
+        raise stopping.stopped(f"at {place} of epoch {epoch} of stage {self.name}")

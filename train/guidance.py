@@ -56,16 +56,21 @@ def write_masks(
         process: this one; the work is shared.
         computed: further masks that `load` needs, as the loader makes them.
     """
-    missing = [i for i in items if not mask_file(folder, i).is_file()]
+    # Whole batches, cut from all items: an image's mask depends, in its last bits, on the batch that it is computed in,
+    # and must not on where a former call was interrupted.
+    size = config.coarse.batch_size
+    batches = [items[start : start + size] for start in range(0, len(items), size)]
+    missing = {file for item in items if not (file := mask_file(folder, item)).is_file()}
     process.barrier()  # nobody writes before everybody has looked
     if not missing:
         return
-    own = missing[process.rank :: process.world]
+    begun = [batch for batch in batches if any(mask_file(folder, item) in missing for item in batch)]
+    own = [item for batch in begun[process.rank :: process.world] for item in batch]
     for item in own:
         mask_file(folder, item).parent.mkdir(parents=True, exist_ok=True)
     if own:
         segment = load()
-        order = EvaluationOrder(len(own), config.coarse.batch_size)
+        order = EvaluationOrder(len(own), size)
         samples = [sample(item) for item in own]
         loader = Loader(samples, planes, order, config.preprocessing, None, config.seed, process.device, 1, computed)
         bar = tqdm(total=len(own), desc=folder.name, leave=False, disable=not process.is_first or None)
@@ -73,8 +78,9 @@ def write_masks(
             with torch.no_grad():
                 masks = binarise(segment(batch)).mul(255).byte().cpu().numpy()
             for index, mask in zip(batch.indices.tolist(), masks, strict=True):
-                with replacing(mask_file(folder, own[index])) as part:
-                    Image.fromarray(mask[0]).save(part, format="PNG")
+                if (file := mask_file(folder, own[index])) in missing:
+                    with replacing(file) as part:
+                        Image.fromarray(mask[0]).save(part, format="PNG")
             bar.update(len(masks))
         bar.close()
     process.barrier()

@@ -56,6 +56,23 @@ class LoadedBatch:
     indices: Tensor
     weight: float = 1.0
 
+    def split(self, parts: int) -> list[LoadedBatch]:
+        """Cut it into micro-batches, whose weighted means add up to that of the whole."""
+        if parts == 1:
+            return [self]
+        planes = {name: plane.tensor_split(parts) for name, plane in self.planes.items()}
+        columns = zip(*(t.tensor_split(parts) for t in (self.images, self.labels, self.indices)), strict=True)
+        return [
+            LoadedBatch(
+                images,
+                {name: pieces[number] for name, pieces in planes.items()},
+                labels,
+                indices,
+                self.weight * len(indices) / len(self.indices),
+            )
+            for number, (images, labels, indices) in enumerate(columns)
+        ]
+
 
 Segment = Callable[[LoadedBatch], Tensor]  # lesion probabilities `(B, 1, S, S)`
 

@@ -1,11 +1,9 @@
-"""One training over several processes: started here, or by torchrun."""
+"""One training over several processes: started here, or by a launcher such as torchrun."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +11,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import multiprocessing
 
-from mbdcnn.errors import UserError, explain
+from mbdcnn.errors import Stopped, UserError, explain
+from train import stopping
+from train._children import run_children
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,14 @@ class Process:
             dist.all_reduce(tensor)
             tensor /= self.world
         return tensor
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Of each flag whether it is set on any process."""
+        if self.world == 1:
+            return list(flags)
+        seen = torch.tensor(flags, dtype=torch.int32, device=self.device)
+        dist.all_reduce(seen, dist.ReduceOp.MAX)
+        return [bool(flag) for flag in seen.tolist()]
 
     def gather(self, rows: list[Any]) -> list[Any]:
         """All processes' rows, on every process; the order is by rank."""
@@ -92,41 +99,18 @@ def run_processes(function: Callable[..., None], world: int, *args: Any) -> None
     `world` processes are started here; a single one is this very process.
 
     Raises:
-        UserError: raised by a process.
+        UserError: raised by a process, or a process was killed.
+        Stopped: SIGTERM or Ctrl-C ended the work, and all processes have kept what they had done.
     """
-    if _launched():
-        _join(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), "env://", function, *args)
+    if world > 1 and not _launched():
+        run_children(_child, world, function, *args)
         return
-    if world == 1:
-        function(_process(0, 1), *args)
-        return
-    with tempfile.TemporaryDirectory(prefix="mbdcnn-") as folder:
-        # children inherit that Ctrl-C is ignored until they have set themselves up: no tracebacks of half an import
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            context = multiprocessing.start_processes(
-                _child, args=(world, folder, function, *args), nprocs=world, join=False, start_method="spawn"
-            )
-        finally:
-            signal.signal(signal.SIGINT, previous)
-        assert context is not None
-        try:
-            while not context.join():
-                pass
-        except (multiprocessing.ProcessExitedException, multiprocessing.ProcessRaisedException) as error:
-            # when one process fails the others lose their connection to it: its own sentence is the one that counts
-            reports = sorted(Path(folder).glob("error-*"))
-            if reports:
-                raise UserError(reports[0].read_text()) from None
-            if getattr(error, "signal_name", None) == "SIGINT":
-                raise KeyboardInterrupt from None
-            raise
-        finally:
-            for child in context.processes:
-                child.terminate()
-            for child in context.processes:
-                child.join(10)
-                child.kill()
+    with stopping.at_once():
+        if _launched():
+            rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+            _join(rank, processes, _launchers_store(rank, processes), function, *args)
+        else:
+            function(_process(0, 1), *args)
 
 
 def _process(rank: int, world: int) -> Process:
@@ -140,22 +124,34 @@ def _process(rank: int, world: int) -> Process:
     return Process(rank, world, torch.device("cpu"))
 
 
-def _join(rank: int, world: int, rendezvous: str, function: Callable[..., None], *args: Any) -> None:
+def _join(rank: int, world: int, store: dist.Store, function: Callable[..., None], *args: Any) -> None:
     process = _process(rank, world)
     backend = "nccl" if process.device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=world)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     function(process, *args)
     dist.destroy_process_group()  # not after an error: the others may be waiting in it
 
 
+def _launchers_store(rank: int, world: int) -> dist.Store:
+    """Where the processes of a launcher find each other.
+
+    torchrun keeps one store for all its restarts, in which the addresses of killed processes remain: each attempt
+    needs names of its own.
+    """
+    store, _, _ = next(dist.rendezvous("env://", rank, world))
+    return dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+
+
 def _child(rank: int, world: int, folder: str, function: Callable[..., None], *args: Any) -> None:
-    """Entry of a process that `run_processes` started; a user's error is left as a file for the parent to raise."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent, which got the same Ctrl-C, tells the user
+    """Entry of a process that `run_processes` started; how it ended is left as a file for the parent to tell."""
     try:
-        _join(rank, world, f"file://{folder}/rendezvous", function, *args)
+        _join(rank, world, dist.FileStore(f"{folder}/rendezvous", world), function, *args)
     except (UserError, OSError) as error:
         Path(folder, f"error-{rank}").write_text(explain(error))
         sys.exit(2)
+    except Stopped as stopped:
+        Path(folder, f"stopped-{rank}").write_text(str(stopped))
+        sys.exit(128 + stopped.signal)
 
 
 def _launched() -> bool:

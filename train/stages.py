@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -18,30 +19,43 @@ from mbdcnn import runs
 from mbdcnn.config import Config
 from mbdcnn.data.derive import out_of_fold
 from mbdcnn.data.manifest import Item
+from mbdcnn.files import locked
 from mbdcnn.losses import HybridLoss
+from mbdcnn.machine import machine
 from mbdcnn.networks import CoarseSN, EnhancedSN, LoadReport, MaskCN, place
 from mbdcnn.networks.backbone import tensors_of
-from train.engine import Progress, Task, fit, use_bfloat16
+from train import stopping
+from train.checkpoints import publish_best
+from train.engine import Task, fit
 from train.guidance import mask_file, write_masks
 from train.pipeline import Loader, Sample, Segment
 from train.pixels import record_pixels
 from train.plan import Plan
+from train.precision import use_bfloat16
 from train.processes import Process, threads_each
+from train.progress import Progress
 from train.proxies import proxy_masks
 from train.sampling import EvaluationOrder, TrainingOrder
 from train.tasks import CoarseTask, EnhancedTask, MaskTask
 
 PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "scikit-learn")
+_LOCK_PATIENCE_S = 10.0
 
 
 def train_stages(process: Process, plan: Plan, stages: Sequence[str]) -> None:
     """Train stages in the order given, and the rounds that follow; what is finished is left as it is.
 
     Raises:
-        UserError: the loss is not finite, or a checkpoint is damaged.
+        UserError: the loss is not finite, a checkpoint is damaged, or another process trains in the run folder.
+        Stopped: SIGTERM or Ctrl-C.
     """
-    for step, stage in plan.steps(stages):
-        _train_unless_finished(process, step, stage)
+    # a process that was just killed may still hold the folder while the system takes its memory back
+    with locked(plan.run, "--run", _LOCK_PATIENCE_S) if process.is_first else nullcontext():
+        for step, stage in plan.steps(stages):
+            (stop,) = process.any(stopping.requested())
+            if stop:
+                raise stopping.stopped(f"with stage {stage}")
+            _train_unless_finished(process, step, stage)
 
 
 def _train_unless_finished(process: Process, plan: Plan, stage: str) -> None:
@@ -72,7 +86,7 @@ def _train(process: Process, plan: Plan, stage: str) -> None:
         print(f"{stage:<9}{counts}; {report}", file=sys.stderr)
     progress = fit(task, stage, config, folder, process)
     if process.is_first:
-        runs.save_weights(task.network, folder / runs.WEIGHTS)
+        publish_best(folder / runs.CHECKPOINTS, progress.best_epoch, folder / runs.WEIGHTS)
         runs.write_json(folder / runs.METRICS, _metrics(stage, task, progress, report, plan, process))
     process.barrier()
 
@@ -233,6 +247,7 @@ def _metrics(
         "environment": {
             "python": platform.python_version(),
             "device": process.device.type,
+            "machine": machine(),
             "processes": process.world,
             "bfloat16": use_bfloat16(plan.config.precision, process.device),
             "nvidia-dali": nvidia.dali.__version__,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,12 @@ from torch import Tensor, nn
 from mbdcnn.losses import HybridLoss
 from mbdcnn.metrics import classification_scores, jaccard, scored_classes
 from mbdcnn.networks import MaskCN, guide, place
+from train import stopping
 from train.pipeline import LoadedBatch, Loader
 from train.processes import Process
 from train.sampling import TrainingOrder
+
+_Row = TypeVar("_Row")
 
 
 class _Task:
@@ -31,9 +35,23 @@ class _Task:
         assert isinstance(self.training.order, TrainingOrder)
         return self.training.order.steps
 
-    def batches(self, epoch: int) -> Iterator[LoadedBatch]:
-        """This process's training batches."""
-        return self.training.epoch(epoch)
+    def batches(self, epoch: int, first: int) -> Iterator[LoadedBatch]:
+        """This process's training batches, from the `first` of the epoch on."""
+        return self.training.epoch(epoch, first)
+
+    def files(self, indices: Tensor) -> list[str]:
+        """The images of some training samples."""
+        return [str(self.training.samples[i].image) for i in indices.tolist()]
+
+    def _over_validation(self, rows: Callable[[LoadedBatch], Iterable[_Row]]) -> list[_Row] | None:
+        """What `rows` makes of each validation batch, of all processes; None when one was asked to stop meanwhile."""
+        own: list[_Row] = []
+        for batch in self.validation.epoch(0):
+            if stopping.requested():
+                break
+            own += rows(batch)
+        (stop,) = self.process.any(stopping.requested())
+        return None if stop else self.process.gather(own)
 
 
 class CoarseTask(_Task):
@@ -56,13 +74,12 @@ class CoarseTask(_Task):
         parts = self.loss.parts(self.predict(network, batch), batch.planes["truth"])
         return {"loss": self.loss.combine(parts), **parts}
 
-    def validate(self, network: nn.Module) -> dict[str, float]:
-        """Mean Jaccard index per image, at the network's size."""
-        own: list[float] = []
-        for batch in self.validation.epoch(0):
-            own += jaccard(self.predict(network, batch), batch.planes["truth"]).tolist()
-        scores = self.process.gather(own)
-        return {"JA": sum(scores) / len(scores)}
+    def validate(self, network: nn.Module) -> dict[str, float] | None:
+        """Mean Jaccard index per image, at the network's size; None when asked to stop meanwhile."""
+        scores: list[float] | None = self._over_validation(
+            lambda batch: jaccard(self.predict(network, batch), batch.planes["truth"]).tolist()
+        )
+        return None if scores is None else {"JA": sum(scores) / len(scores)}
 
 
 class EnhancedTask(CoarseTask):
@@ -107,14 +124,17 @@ class MaskTask(_Task):
         logits, _ = network(batch.images, batch.planes.get("guide"))
         return {"loss": F.cross_entropy(logits, batch.labels)}
 
-    def validate(self, network: nn.Module) -> dict[str, float]:
-        """Accuracy over the classes, and the mean AUC where it is defined."""
-        own: list[tuple[int, int, list[float]]] = []
-        for batch in self.validation.epoch(0):
+    def validate(self, network: nn.Module) -> dict[str, float] | None:
+        """Accuracy over the classes, and the mean AUC where it is defined; None when asked to stop meanwhile."""
+
+        def answers(batch: LoadedBatch) -> Iterable[tuple[int, int, list[float]]]:
             logits, _ = network(batch.images, batch.planes.get("guide"))
-            columns = batch.indices.tolist(), batch.labels.tolist(), logits.softmax(1).tolist()
-            own += list(zip(*columns, strict=True))
-        rows = sorted(self.process.gather(own))  # by index: the sums do not depend on the number of processes
+            return zip(batch.indices.tolist(), batch.labels.tolist(), logits.softmax(1).tolist(), strict=True)
+
+        rows = self._over_validation(answers)
+        if rows is None:
+            return None
+        rows.sort()  # by index: the sums do not depend on the number of processes
         labels = torch.tensor([label for _, label, _ in rows])
         probabilities = torch.tensor([p for _, _, p in rows])
         scores = classification_scores(probabilities.numpy(), labels.numpy(), self.classes)

@@ -16,7 +16,7 @@ from mbdcnn import __version__
 from mbdcnn.cli.data import data
 from mbdcnn.cli.serving import export, predict, serve
 from mbdcnn.cli.training import evaluate, reproduce, train
-from mbdcnn.errors import UserError, explain
+from mbdcnn.errors import Stopped, UserError, explain
 
 # Waiting OpenMP threads sleep instead of spinning: DALI, the networks and the user's other work share the cores, and
 # on a busy machine spinning threads cost up to four times the time. Read once, when torch is first imported.
@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # package -> the extra that brings it, to name the one that is missing; the room serve names its own
 _EXTRAS = {"nvidia": "train"}
 # verb -> what of its work an interruption leaves whole
-_RESUMABLE = {("train",): "epoch", ("reproduce",): "epoch", ("data", "prepare"): "image"}
+_RESUMABLE = {("train",): "checkpoint", ("reproduce",): "checkpoint", ("data", "prepare"): "image"}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,16 +52,26 @@ def main() -> None:
     except (UserError, OSError) as error:
         if isinstance(error, OSError) and not error.filename:
             raise
-        click.echo(f"mbdcnn: {explain(error)}", err=True)
+        click.echo(f"mbdcnn: {_rank()}{explain(error)}", err=True)
         sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
+    except Stopped as stopped:
+        if not _rank():
+            click.echo(f"mbdcnn: {stopped}", err=True)
+        sys.exit(128 + stopped.signal)
     except (click.Abort, KeyboardInterrupt):
         after = next((after for verb, after in _RESUMABLE.items() if tuple(sys.argv[1:3])[: len(verb)] == verb), None)
         went_on = f"; the same command goes on after the last whole {after}" if after else ""
         click.echo(f"mbdcnn: stopped{went_on}.", err=True)
         sys.exit(130)
+
+
+def _rank() -> str:
+    """Which of a launcher's processes speaks; nothing for the first, which speaks for all."""
+    rank = os.environ.get("RANK", "0")
+    return "" if rank == "0" else f"rank {rank}: "
 
 
 def _check_pixel_limit() -> None:

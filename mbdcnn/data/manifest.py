@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mbdcnn.classes import CLASSES
 from mbdcnn.errors import UserError
+from mbdcnn.files import replacing
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Manifest:
         return (self.root / path).read_bytes()
 
     def save(self, path: Path) -> None:
-        """Write as JSON; the root is kept absolute."""
+        """Write as JSON, atomically; the root is kept absolute."""
         document = {
             "root": str(self.root.resolve()),
             "fingerprint": self.fingerprint,
@@ -97,7 +98,8 @@ class Manifest:
             "items": _as_dicts(self.items),
             "faults": _as_dicts(self.faults),
         }
-        path.write_text(json.dumps(document, indent=1) + "\n")
+        with replacing(path) as part:
+            part.write_text(json.dumps(document, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Manifest:

@@ -123,8 +123,8 @@ class _Training:
         self.progress, self.history = state.progress, state.history
         if state.processes != self.process.world and self.process.is_first:
             print(
-                f"{self.name:<9}goes on with {self.process.world} processes in place of {state.processes}: the batches "
-                "remain, sums are rounded otherwise",
+                f"{self.name:<9}goes on with {state.processes} -> {self.process.world} processes: the batches remain, "
+                "sums are rounded otherwise",
                 file=sys.stderr,
             )
 

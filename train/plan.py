@@ -119,8 +119,11 @@ def plan_run(run: Path, stages: Sequence[str], config: Config, manifest: Manifes
 
     Raises:
         UserError: a stage of the run folder was made with other settings or data, the data set lacks what a stage
-            needs, a batch cannot be shared by `world` processes, or a weights file is missing or does not fit.
+            needs, a batch cannot be shared by `world` processes, the engine lacks a GPU, or a weights file is missing
+            or does not fit.
     """
+    if config.engine.compile and not torch.cuda.is_available():
+        raise UserError("engine.compile is for GPUs, and there is none; leave it out.")
     config = with_classes(run, config, manifest, stages)
     network, wanted = config.network, config.supervision
     encoders = sorted({network.segmentation_encoder, network.classification_encoder})
@@ -205,8 +208,19 @@ def _check_data(plan: Plan, stage: str, world: int) -> None:
                     f"bootstrap.coarse_folds = {plan.config.bootstrap.coarse_folds} leaves fewer training images than "
                     f"coarse.batch_size = {batch}; lower the batch size or raise the folds."
                 )
-    if batch % world or (world > 1 and batch < 2 * world):  # the smallest batch of an epoch is half as large
+    _check_shares(stage, batch, world, plan.config.engine.accumulation)
+
+
+def _check_shares(stage: str, batch: int, world: int, accumulation: int) -> None:
+    """Each micro-batch of each process needs an image, and batch norm two over all processes.
+
+    The smallest batch of an epoch is half as large as the settings say.
+    """
+    shares = world * accumulation
+    least = 2 * shares if world > 1 else 4 * shares if accumulation > 1 else 2
+    if batch % shares or batch < least:
+        micro = f" with engine.accumulation = {accumulation}" if accumulation > 1 else ""
         raise UserError(
-            f"{stage}.batch_size = {batch} cannot be shared by {world} processes; "
-            f"make it a multiple of {world}, at least {2 * world}."
+            f"{stage}.batch_size = {batch} cannot be shared by {world} process{'es' * (world > 1)}{micro}; "
+            f"make it a multiple of {shares}, at least {least}."
         )

@@ -48,7 +48,9 @@ def deferred() -> Iterator[None]:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Let SIGTERM stop what is whole at any moment, as Ctrl-C does."""
+    """Begin work that nobody has asked to stop; let SIGTERM stop it as Ctrl-C does, where it is whole at any moment."""
+    global _asked
+    _asked = None
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped("stopped; the same command goes on after the last whole checkpoint.", number)

@@ -31,9 +31,18 @@ def test_a_stage_brings_all_that_it_learns_from(settings: list[str], stage: str,
     assert set(needs(config, stage)) <= set(expected) - {stage}
 
 
-def test_every_setting_but_names_and_rounds_is_read_by_some_stage() -> None:
+def test_every_setting_but_names_rounds_and_how_the_work_is_done_is_read_by_some_stage() -> None:
     unread = [name for name in flatten(Config()) if not any(is_read(name, stage) for stage in STAGES)]
-    assert unread == ["preset", "bootstrap.rounds"]
+    assert unread == [
+        "preset",
+        "bootstrap.rounds",
+        "engine.strategy",
+        "engine.zero_stage",
+        "engine.activation_checkpointing",
+        "engine.compile",
+        "engine.checkpoint_minutes",
+        "engine.keep_checkpoints",
+    ]
 
 
 def test_the_same_training_has_the_same_key_whatever_later_stages_do() -> None:

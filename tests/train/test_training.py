@@ -21,6 +21,7 @@ from mbdcnn.config import override
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.errors import UserError
 from mbdcnn.presets import preset
+from train.checkpoints import checkpoints as list_checkpoints
 from train.plan import plan_run
 from train.processes import Process, count_processes, run_processes
 
@@ -55,6 +56,10 @@ def log(folder: Path, stage: str) -> list[dict[str, Any]]:
 
 def steps(folder: Path, stage: str) -> list[float]:
     return [row["loss"] for row in log(folder, stage) if "step" in row]
+
+
+def checkpoints(folder: Path, stage: str = "coarse") -> list[Path]:
+    return list_checkpoints(folder / stage / "checkpoints")
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +133,8 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_weights(
     folder = tmp_path / "killed"
     words = ["train", "coarse", "--data", sample_folder, "--run", folder, "--preset", "smoke", *TINY]
     process = subprocess.Popen(command(*words), stderr=subprocess.DEVNULL, start_new_session=True)
-    checkpoint = folder / "coarse" / "checkpoints" / "last.pt"
     deadline = time.monotonic() + 120
-    while not checkpoint.is_file() and time.monotonic() < deadline and process.poll() is None:
+    while not checkpoints(folder) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
     assert process.poll() is None, "the training was over before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
@@ -147,7 +151,7 @@ def test_ctrl_c_is_one_line(sample_folder: Path, tmp_path: Path) -> None:
     words = ["train", "coarse", "--data", sample_folder, "--run", tmp_path / "r", "--preset", "smoke", *TINY]
     words = [w.replace("coarse.epochs=2", "coarse.epochs=500") if isinstance(w, str) else w for w in words]
     process = subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "r" / "coarse" / "checkpoints" / "last.pt").is_file() and process.poll() is None:
+    while not checkpoints(tmp_path / "r") and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
@@ -163,7 +167,7 @@ def test_ctrl_c_stops_every_process(sample_folder: Path, tmp_path: Path, to: str
     words = ["train", "coarse", "--data", sample_folder, "--run", tmp_path / "r", "--preset", "smoke", "--nproc", "2"]
     settings = [w.replace("coarse.epochs=2", "coarse.epochs=500") for w in TINY]
     process = subprocess.Popen(command(*words, *settings), stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while not (tmp_path / "r" / "coarse" / "checkpoints" / "last.pt").is_file() and process.poll() is None:
+    while not checkpoints(tmp_path / "r") and process.poll() is None:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT) if to == "group" else process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=40)
@@ -204,8 +208,12 @@ def test_damaged_files_of_a_run_are_named(finished: Path, sample: Manifest, tmp_
     assert weights.read_bytes() == good
     assert steps(folder, "coarse") == steps(finished, "coarse")
     weights.unlink()
-    (folder / "coarse" / "checkpoints" / "last.pt").write_bytes(b"not a checkpoint")
-    assert "last.pt is damaged; delete it" in train("coarse", sample.root, folder, code=2).stderr
+    (checkpoints(folder)[-1] / "optimizer.safetensors").write_bytes(b"not a checkpoint")
+    refusal = train("coarse", sample.root, folder, code=2).stderr
+    assert f"optimizer.safetensors is damaged; delete the folder {checkpoints(folder)[-1]}" in refusal
+    shutil.rmtree(checkpoints(folder)[-1])
+    train("coarse", sample.root, folder)  # trains the last epoch again
+    assert weights.read_bytes() == good
 
 
 @pytest.mark.slow

@@ -16,7 +16,6 @@ from mbdcnn.config import override
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.errors import Stopped, UserError
 from mbdcnn.files import locked
-from mbdcnn.networks import CoarseSN
 from mbdcnn.presets import preset
 from train.checkpoints import checkpoints, read_state
 
@@ -67,17 +66,21 @@ def test_so_does_one_with_every_setting_of_the_engine(whole_with_all: Path, samp
 
 
 def test_a_stop_during_validation_keeps_the_epochs_steps(whole: Path, sample: Manifest, tmp_path: Path) -> None:
-    asked = False
+    trained, asked = False, False
 
     def ask(module: nn.Module, _: object) -> None:
         nonlocal asked
-        if isinstance(module, CoarseSN) and not module.training and not asked:
+        if trained and not module.training and not asked:
             asked = True
             signal.raise_signal(signal.SIGTERM)
 
+    def end_of_epoch() -> None:
+        nonlocal trained
+        trained = True
+
     handle = register_module_forward_pre_hook(ask)
     try:
-        with pytest.raises(Stopped, match="at the validation of epoch 1"):
+        with after_step(3, end_of_epoch), pytest.raises(Stopped, match="at the validation of epoch 1"):
             train(sample, tmp_path / "r")
     finally:
         handle.remove()

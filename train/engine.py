@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mbdcnn import runs
 from mbdcnn.config import Config
+from mbdcnn.networks import CoarseSN, MaskCN
 from train import stopping
 from train._progress import Monitor
 from train._watch import LossWatch
@@ -26,7 +27,7 @@ from train.progress import Progress
 from train.schedules import learning_rates
 from train.strategy import make_strategy
 
-_STEPS_BETWEEN_LOOKS = 16  # on a GPU, which a look makes wait
+_STEPS_BETWEEN_LOOKS = 8  # on a GPU, which a look makes wait
 
 
 class Task(Protocol):
@@ -38,7 +39,7 @@ class Task(Protocol):
         steps: training batches an epoch.
     """
 
-    network: nn.Module
+    network: CoarseSN | MaskCN
     score: str
 
     @property

@@ -144,6 +144,7 @@ def _launchers_store(rank: int, world: int) -> dist.Store:
 
 def _child(rank: int, world: int, folder: str, function: Callable[..., None], *args: Any) -> None:
     """Entry of a process that `run_processes` started; how it ended is left as a file for the parent to tell."""
+    os.environ["LOCAL_RANK"] = str(rank)  # as a launcher says it, for DeepSpeed
     try:
         _join(rank, world, dist.FileStore(f"{folder}/rendezvous", world), function, *args)
     except (UserError, OSError) as error:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mbdcnn.config import Config
-from mbdcnn.networks import place
+from mbdcnn.networks import CoarseSN, MaskCN, place
+from train.activation_checkpointing import checkpoint_activations
 from train.precision import use_bfloat16
 from train.processes import Process
 from train.sync_batch_norm import synchronise_batch_norm
@@ -58,7 +59,7 @@ class DdpStrategy:
     """Every process has all the weights and averages the gradients with the others; also for a single process.
 
     Args:
-        network: on the device; with several processes, with synchronised batch norm.
+        network: goes to the device; with several processes, its batch norm sees the samples of all.
         process: this one.
         accumulation: micro-batches a step.
         clip_norm: largest norm of the gradient, 0 for any.
@@ -76,6 +77,9 @@ class DdpStrategy:
         weight_decay: float = 0.0,
         compiled: bool = False,
     ) -> None:
+        network = place(network, process.device)
+        if process.world > 1:
+            network = synchronise_batch_norm(network, process.device)
         self.network = network
         self.trained: nn.Module = network
         self._process = process
@@ -144,12 +148,11 @@ class DdpStrategy:
             raise damaged(folder / OPTIMIZER) from None
 
 
-def make_strategy(network: nn.Module, config: Config, stage: str, process: Process) -> Strategy:
+def make_strategy(network: CoarseSN | MaskCN, config: Config, stage: str, process: Process) -> Strategy:
     """The strategy that the settings name, for a stage's network, which goes to the device of `process`."""
     engine = config.engine
-    network = place(network, process.device)
-    if process.world > 1:
-        network = synchronise_batch_norm(network, process.device)
+    if engine.activation_checkpointing:
+        checkpoint_activations(network)
     if engine.strategy == "deepspeed":
         from train.deepspeed_strategy import DeepSpeedStrategy  # type: ignore[import-not-found]
 

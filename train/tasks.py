@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mbdcnn.losses import HybridLoss
 from mbdcnn.metrics import classification_scores, jaccard, scored_classes
-from mbdcnn.networks import MaskCN, guide, place
+from mbdcnn.networks import CoarseSN, MaskCN, guide, place
 from train import stopping
 from train.pipeline import LoadedBatch, Loader
 from train.processes import Process
@@ -23,7 +23,7 @@ _Row = TypeVar("_Row")
 class _Task:
     """A network with its training and validation batches."""
 
-    def __init__(self, network: nn.Module, training: Loader, validation: Loader, process: Process) -> None:
+    def __init__(self, network: CoarseSN | MaskCN, training: Loader, validation: Loader, process: Process) -> None:
         self.network = network
         self.training = training
         self.validation = validation
@@ -60,7 +60,7 @@ class CoarseTask(_Task):
     score = "JA"
 
     def __init__(
-        self, network: nn.Module, training: Loader, validation: Loader, process: Process, loss: HybridLoss
+        self, network: CoarseSN, training: Loader, validation: Loader, process: Process, loss: HybridLoss
     ) -> None:
         super().__init__(network, training, validation, process)
         self.loss = loss
@@ -87,7 +87,7 @@ class EnhancedTask(CoarseTask):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: CoarseSN,
         training: Loader,
         validation: Loader,
         process: Process,

@@ -18,15 +18,13 @@ from mbdcnn import config as configuration
 from mbdcnn.config import STAGES, Config
 from mbdcnn.errors import UserError
 from mbdcnn.files import replacing
+from mbdcnn.layout import CHECKPOINTS as CHECKPOINTS
+from mbdcnn.layout import CONFIG, METRICS, WEIGHTS, is_finished, round_folder
+from mbdcnn.layout import LOG as LOG
+from mbdcnn.layout import MANIFEST as MANIFEST
 from mbdcnn.lineage import needs
 from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN, MutualBootstrap
 
-WEIGHTS = "weights.safetensors"
-CONFIG = "config.yaml"
-METRICS = "metrics.json"
-LOG = "log.jsonl"
-CHECKPOINTS = "checkpoints"
-MANIFEST = "manifest.json"
 NETWORKS: dict[str, type[CoarseSN] | type[MaskCN]] = {"coarse": CoarseSN, "mask": MaskCN, "enhanced": EnhancedSN}
 
 
@@ -34,11 +32,6 @@ def begun_with(run: Path) -> Config | None:
     """The settings of a run's latest stage, None where none has begun."""
     files = [run / stage / CONFIG for stage in reversed(STAGES)]
     return next((configuration.load(file) for file in files if file.is_file()), None)
-
-
-def is_finished(run: Path, stage: str) -> bool:
-    """Whether a stage has published its weights; `metrics.json` is written last."""
-    return (run / stage / METRICS).is_file() and (run / stage / WEIGHTS).is_file()
 
 
 def require_stage(run: Path, stage: str) -> None:
@@ -139,11 +132,6 @@ def load_finished(run: Path, rounds: int | None = None) -> tuple[MutualBootstrap
 
 def _stage_if(wanted: bool, run: Path, stage: str) -> Any:
     return load_stage(run, stage) if wanted else None
-
-
-def round_folder(run: Path, number: int) -> Path:
-    """Where a bootstrapping round keeps its stages: the first in the run folder itself."""
-    return run if number == 1 else run / f"round-{number}"
 
 
 def provenance(run: Path) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from mbdcnn.config import Config
 from mbdcnn.data.manifest import Item
 from mbdcnn.files import replacing
+from mbdcnn.layout import coarse_masks_folder, round_folder
 from mbdcnn.networks import binarise
-from mbdcnn.runs import round_folder
 from train.pipeline import Loader, Sample, Segment
 from train.processes import Process
 from train.sampling import EvaluationOrder
@@ -23,8 +23,7 @@ def guiding_folder(run: Path, config: Config, round_number: int) -> Path:
     """Where the masks lie that guide a round's mask-CN: coarse ones in the first, then the round before's enhanced."""
     if round_number > 1:
         return round_folder(run, round_number - 1) / "enhanced" / "masks"
-    folds = config.bootstrap.coarse_folds
-    return run / "coarse" / ("masks" if folds == 1 else f"masks-{folds}-folds")
+    return coarse_masks_folder(run, config.bootstrap.coarse_folds)
 
 
 def mask_file(folder: Path, item: Item) -> Path:

@@ -15,7 +15,7 @@ from mbdcnn.data.manifest import Item, Manifest
 from mbdcnn.errors import UserError
 from mbdcnn.files import replacing
 from mbdcnn.preprocessing import Preprocessing
-from train.outline import INK, draw_panel
+from train.outline import INK, as_pictures, draw_panel
 from train.pipeline import LoadedBatch, Loader, Sample
 from train.sampling import EvaluationOrder
 
@@ -82,6 +82,4 @@ def _batches(
 
 def _pictures(batch: LoadedBatch, spec: Preprocessing) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Each image `(S, S, 3)` uint8 with the normalisation undone, and its mask `(S, S)`."""
-    mean, std = (batch.images.new_tensor(values)[:, None, None] for values in (spec.mean, spec.std))
-    images = ((batch.images * std + mean).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    yield from zip(images, batch.planes["truth"][:, 0].cpu().numpy(), strict=True)
+    yield from zip(as_pictures(batch.images, spec), batch.planes["truth"][:, 0].cpu().numpy(), strict=True)

@@ -20,6 +20,7 @@ from mbdcnn.config import Config
 from mbdcnn.data.derive import out_of_fold
 from mbdcnn.data.manifest import Item
 from mbdcnn.files import locked
+from mbdcnn.layout import fold_folder
 from mbdcnn.losses import HybridLoss
 from mbdcnn.machine import machine
 from mbdcnn.networks import CoarseSN, EnhancedSN, LoadReport, MaskCN, place
@@ -100,7 +101,7 @@ def _write_guiding_masks(process: Process, plan: Plan, stage: str) -> None:
     folder, folds = plan.guiding_folder, plan.config.bootstrap.coarse_folds
     if plan.round == 1 and folds > 1:
         for number, (held_out, manifest) in enumerate(out_of_fold(plan.manifest, folds, plan.config.seed), 1):
-            fold = replace(plan, run=folder / f"fold-{number}", manifest=manifest)
+            fold = replace(plan, run=fold_folder(folder, number), manifest=manifest)
             _train_unless_finished(process, fold, "coarse")
             ids = {item.sha256 for item in held_out}
             chosen = [item for item in items if item.split == "training" and item.sha256 in ids]

@@ -15,7 +15,7 @@ import click
 from mbdcnn import __version__
 from mbdcnn.cli.data import data
 from mbdcnn.cli.serving import export, predict, serve
-from mbdcnn.cli.training import evaluate, reproduce, train
+from mbdcnn.cli.training import evaluate, reproduce, status, train
 from mbdcnn.errors import Stopped, UserError, explain
 
 # Waiting OpenMP threads sleep instead of spinning: DALI, the networks and the user's other work share the cores, and
@@ -34,7 +34,7 @@ def cli() -> None:
     """MB-DCNN for dermoscopy: index data, train, evaluate, repeat the paper's experiments, export, serve, predict."""
 
 
-for _verb in (data, train, evaluate, reproduce, export, serve, predict):
+for _verb in (data, train, status, evaluate, reproduce, export, serve, predict):
     cli.add_command(_verb)
 
 

@@ -144,6 +144,18 @@ def reproduce(
     answer(document, as_json, "\n".join([*document["findings"], f"{out / name}.md"]))
 
 
+@click.command()
+@click.argument("run", type=FOLDER)
+@json_option
+def status(run: Path, as_json: bool) -> None:
+    """Show how far a run is: its stages, best scores, the time spent and left, and what comes next."""
+    from mbdcnn._status_table import status_table
+    from mbdcnn.status import run_status
+
+    found = run_status(run)
+    answer(found.document(), as_json, status_table(found))
+
+
 def _scores(result: dict[str, Any]) -> str:
     """The headline of an evaluation."""
     parts = [f"{name} JA {result[name]['JA']:.3f}" for name in ("coarse", "enhanced") if result[name]]

@@ -25,26 +25,24 @@ def append(log: Path, rows: Iterable[Mapping[str, object]]) -> None:
         ) from None
 
 
-def forget_after(log: Path, epoch: int, step: int) -> None:
-    """Drop the lines of what no checkpoint holds, which is trained again.
+def forget_after(log: Path, epoch: int) -> None:
+    """Drop the lines of epochs that no checkpoint holds, which are trained again.
 
     Args:
         log: need not exist.
         epoch: whole epochs that the checkpoint holds.
-        step: steps that it holds, over all epochs.
     """
     if log.is_file():
         lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if _is_held(line, epoch, step)]
+        kept = [line for line in lines if line.endswith("\n") and _epoch_of(line) <= epoch]
         if kept != lines:
             with replacing(log) as part:
                 part.write_text("".join(kept), encoding="utf-8")
 
 
-def _is_held(line: str, epoch: int, step: int) -> bool:
-    """Whether a checkpoint holds what a line tells; not where a kill or a full disk cut the line short."""
+def _epoch_of(line: str) -> float:
+    """A log line's epoch; infinite for a line that a kill or a full disk cut short."""
     try:
-        row = json.loads(line)
-        return bool(row["step"] <= step if "step" in row else row["epoch"] <= epoch) and line.endswith("\n")
+        return float(json.loads(line)["epoch"])
     except (ValueError, KeyError, TypeError):
-        return False
+        return float("inf")

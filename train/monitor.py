@@ -69,18 +69,19 @@ class Monitor:
             return
         self._stage, self._folder, self._settings, self._steps_per_epoch = stage, folder, settings, steps_per_epoch
         self._progress = replace(resumed)
-        self._epoch, self._step = resumed.epoch, resumed.step
+        self._world = process.world
+        self._step = resumed.epoch * steps_per_epoch + resumed.step
         self._began = time.monotonic()
         self._pace = _Pace()
-        self._pending: list[tuple[float, Tensor]] = []
+        self._norms: list[Tensor] = []
         self._next_heartbeat = 0.0
-        _log.forget_after(folder / layout.LOG, resumed.epoch, resumed.step)
+        _log.forget_after(folder / layout.LOG, resumed.epoch)
         config = configuration.load(folder / layout.CONFIG)
         self._preprocessing = config.preprocessing
-        self._bar = Bar(stage, settings, steps_per_epoch, resumed.step)
-        resumed_at = resumed.step
+        self._bar = Bar(stage, settings, steps_per_epoch, self._step)
+        whole = resumed.epoch * steps_per_epoch  # what the log still tells, and so what TensorBoard may
         self._heart = Background(layout.PROGRESS, lambda: nullcontext(folder / layout.PROGRESS))
-        self._tensorboard = Background("TensorBoard's file", lambda: _events(folder / layout.TENSORBOARD, resumed_at))
+        self._tensorboard = Background("TensorBoard's file", lambda: _events(folder / layout.TENSORBOARD, whole))
         self._mlflow = (
             Background("MLflow's run", lambda: nullcontext(_mlflow.Tracked(folder, config))) if tracked else None
         )
@@ -94,8 +95,8 @@ class Monitor:
             first_step: the step of it that comes first, counted from 0; more than 0 after a checkpoint inside it.
         """
         if self._watches:
-            self._epoch, self._step = epoch, epoch * self._steps_per_epoch + first_step
-            self._began = time.monotonic()
+            self._step = epoch * self._steps_per_epoch + first_step
+            self._norms = []
             self._pace = _Pace()
             self._bar.epoch_begins(epoch + 1)
 
@@ -104,34 +105,16 @@ class Monitor:
 
         Args:
             losses: scalars, this process's.
-            learning_rate: that the step used.
+            learning_rate: that the step used; the epoch's rows tell it too.
             gradient_norm: scalar, before clipping.
-            images: of the step, over all processes.
+            images: of the step, this process's; the others have as many.
         """
         if self._watches:
             self._step += 1
-            self._pending.append((learning_rate, gradient_norm.detach()))
-            self._pace.add(images)
+            self._norms.append(gradient_norm.detach())
+            self._pace.add(images * self._world)
             self._bar.step_done(losses, self._pace.images_per_second)
             self._beat()
-
-    def keep(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write the steps since the last writing to the log; call it before a checkpoint inside an epoch.
-
-        Args:
-            rows: each step's losses, averaged over the processes.
-        """
-        if self._watches:
-            first = self._step - len(rows)
-            norms = _fetch([norm for _, norm in self._pending])
-            numbers = [
-                {"step": first + 1 + i, "learning_rate": rate, **row, "gradient_norm": norm}
-                for i, (row, (rate, _), norm) in enumerate(zip(rows, self._pending, norms, strict=True))
-            ]
-            self._pending.clear()
-            head = {"stage": self._stage, "epoch": self._epoch + 1}
-            _log.append(self._folder / layout.LOG, [{**head, **row} for row in numbers])
-            self._tensorboard.submit(lambda file: file.scalars(numbers, "step"))
 
     def epoch_ends(
         self,
@@ -146,19 +129,22 @@ class Monitor:
             progress: with this epoch.
             means: of the losses, over the epoch's steps.
             measures: of its validation.
-            rows: as `keep` takes them; those of the steps that it has not had.
+            rows: each step's learning rate and losses, averaged over the processes; also of the steps before a
+                checkpoint inside the epoch.
 
         Raises:
             UserError: the log cannot be written.
         """
         if not self._watches:
             return
-        self.keep(rows)
         self._progress = replace(progress)  # the engine's own goes on to change
         numbers = {**means, **measures, "images_per_second": round(self._pace.images_per_second, 1)}
-        row = {"stage": self._stage, "epoch": progress.epoch, **numbers, "seconds": round(progress.seconds, 1)}
-        _log.append(self._folder / layout.LOG, [row])
+        row = {**numbers, "seconds": round(progress.seconds, 1)}
+        steps = self._numbered(rows)
+        head = {"stage": self._stage, "epoch": progress.epoch}
+        _log.append(self._folder / layout.LOG, [*({**head, **step} for step in steps), {**head, **row}])
         at, epoch = self._step, progress.epoch
+        self._tensorboard.submit(lambda file: file.scalars(steps, "step"))
         self._tensorboard.submit(lambda file: file.scalars([{"step": at, **numbers}], "epoch"))
         if self._mlflow:
             self._mlflow.submit(lambda run: run.epoch(epoch, numbers))
@@ -203,13 +189,24 @@ class Monitor:
             return
         self._bar.close()
         self._beat(now=True, stopped=True)
-        over = self._progress.is_over(self._settings)
+        done, settings = self._progress, self._settings
+        over = done.epoch >= settings.epochs or done.epoch - done.best_epoch >= settings.patience
         if self._mlflow:
             self._mlflow.submit(lambda run: run.end(over))
         deadline = time.monotonic() + _PATIENCE
         writers: list[Background[Any] | None] = [self._heart, self._tensorboard, self._mlflow]
         for writer in filter(None, writers):
             writer.close(max(1.0, deadline - time.monotonic()))
+
+    def _numbered(self, rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+        """The epoch's rows with their steps' numbers, and with the gradient norms of those that this call did."""
+        norms = torch.stack(self._norms).tolist() if self._norms else []  # brought from the device at once
+        known = dict(enumerate(norms, len(rows) - len(norms)))
+        first = self._step - len(rows) + 1
+        return [
+            {"step": first + i, **row, **({"gradient_norm": known[i]} if i in known else {})}
+            for i, row in enumerate(rows)
+        ]
 
     def _beat(self, now: bool = False, stopped: bool = False) -> None:
         """Leave word in progress.json of how far the stage is, for `mbdcnn status`; every two seconds, or now."""
@@ -259,8 +256,3 @@ def _events(folder: Path, done: int) -> AbstractContextManager[EventFile]:
 def _replace(path: Path, document: Mapping[str, object]) -> None:
     with replacing(path) as part:
         part.write_text(json.dumps(document) + "\n", encoding="utf-8")
-
-
-def _fetch(scalars: Sequence[Tensor]) -> list[float]:
-    """The numbers of many scalars, brought from the device at once."""
-    return [float(number) for number in torch.stack(list(scalars)).float().tolist()] if scalars else []

@@ -44,12 +44,12 @@ def do_steps(monitor: Monitor, steps: Sequence[int], mark: float = 0.0) -> list[
     for step in steps:
         losses = {"loss": torch.tensor(step + mark), "dice": torch.tensor(0.5)}
         monitor.step_done(losses, 0.1 * step, torch.tensor(2.0 * step), 16)
-    return [{"loss": step + mark, "dice": 0.5} for step in steps]
+    return [{"learning_rate": 0.1 * step, "loss": step + mark, "dice": 0.5} for step in steps]
 
 
 def end_epoch(monitor: Monitor, before: Progress, rows: Sequence[dict[str, float]]) -> Progress:
     epoch, score = before.epoch + 1, 0.5 + before.epoch / 10
-    after = Progress(epoch, epoch * STEPS, epoch, {"JA": score}, before.seconds + 1.5)
+    after = Progress(epoch, 0, epoch, {"JA": score}, before.seconds + 1.5)
     monitor.epoch_ends(after, {"loss": 7.0, "dice": 0.5}, after.best, rows)
     return after
 
@@ -157,30 +157,31 @@ def test_what_no_checkpoint_holds_is_dropped_at_a_resume(tmp_path: Path) -> None
     assert [picture.step for picture in events(tmp_path).Images("validation")] == [4, 8]
 
 
-def test_a_resume_inside_an_epoch_keeps_its_first_steps(tmp_path: Path) -> None:
+def test_an_epoch_that_was_resumed_inside_is_logged_whole(tmp_path: Path) -> None:
     killed = begin(tmp_path, Progress())
     one = do_epoch(killed, Progress())
     killed.epoch_begins(1, 0)
-    killed.keep(do_steps(killed, [5, 6]))  # and a checkpoint
-    killed.keep(do_steps(killed, [7]))  # and none
+    held = do_steps(killed, [5, 6])  # in a checkpoint
+    do_steps(killed, [7])  # in none
     killed.close()
-    inside = replace(one, step=6)
+    inside = replace(one, step=2)
     again = begin(tmp_path, inside)
     again.epoch_begins(1, 2)
-    end_epoch(again, inside, do_steps(again, [7, 8], mark=0.25))
+    end_epoch(again, inside, [*held, *do_steps(again, [7, 8], mark=0.25)])
     again.close()
     rows = [(row["epoch"], row["step"], row["loss"]) for row in log(tmp_path) if "step" in row]
     assert rows[3:] == [(1, 4, 4), (2, 5, 5), (2, 6, 6), (2, 7, 7.25), (2, 8, 8.25)]
     assert [step for step, _ in curve(tmp_path, "step/loss")] == [*range(1, 9)]
+    assert curve(tmp_path, "step/gradient_norm")[4:] == [(7, 14.0), (8, 16.0)]
 
 
 def test_a_log_that_nothing_is_wrong_with_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    _log.append(path, [{"epoch": 1, "step": 1}, {"epoch": 1, "loss": 0.5}])
+    _log.append(path, [{"epoch": 1, "step": 1}, {"epoch": 2, "step": 2}])
     before = path.stat()
-    _log.forget_after(path, 1, 1)
+    _log.forget_after(path, 2)
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
-    _log.forget_after(path, 0, 1)
+    _log.forget_after(path, 1)
     assert path.read_text() == '{"epoch": 1, "step": 1}\n'
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from mbdcnn.errors import UserError
 from train.processes import Process
 
-_NORM = "gradient norm"
+_RATE, _NORM = "learning_rate", "gradient_norm"
 _NAMED = 8  # of the files of a step that failed
 
 
@@ -28,7 +28,7 @@ class LossWatch:
     Args:
         stage: for messages.
         epoch: counted from 1, for messages.
-        history: of the epoch's steps done before.
+        history: of the epoch's steps done before; the others join it, as learning rate, losses and gradient norm.
         files: the images of some samples, by index.
         process: this one.
     """
@@ -65,13 +65,12 @@ class LossWatch:
         for step, values in zip(unseen, self._process.mean(own).tolist(), strict=True):
             row = dict(zip(names, values, strict=True))
             if not all(math.isfinite(value) for value in row.values()):
-                raise self._failure(step, "loss" if not math.isfinite(row["loss"]) else _NORM)
-            del row[_NORM]
-            self.history.append({"learning_rate": step.rate, **row})
+                raise self._failure(step, "gradient" if math.isfinite(row["loss"]) else "loss")
+            self.history.append({_RATE: step.rate, **row})
 
     def means(self) -> dict[str, float]:
-        """Of the epoch's steps."""
-        names = [name for name in self.history[0] if name != "learning_rate"]
+        """Of the losses, over the epoch's steps."""
+        names = [name for name in self.history[0] if name not in (_RATE, _NORM)]
         return {name: sum(row[name] for row in self.history) / len(self.history) for name in names}
 
     def _failure(self, step: _Step, what: str) -> UserError:

@@ -63,7 +63,7 @@ class DeepSpeedStrategy:
         self._stage = zero_stage
         self._clip_norm = clip_norm
         # DeepSpeed flattens tensors in rows, so channels_last comes in with the images instead
-        network = network.to(process.device, memory_format=torch.contiguous_format)
+        network = network.to(process.device).to(memory_format=torch.contiguous_format)
         network.register_forward_pre_hook(_channels_last)
         if process.world > 1:
             network = synchronise_batch_norm(network, process.device)
@@ -129,8 +129,8 @@ class DeepSpeedStrategy:
                 with deepspeed.zero.GatheredParameters(parameters):  # of one module at a time: never all twice
                     for ours, theirs in zip(target.parameters(recurse=False), parameters, strict=True):
                         ours.copy_(theirs)
-                for ours, theirs in zip(target.buffers(recurse=False), source.buffers(recurse=False), strict=True):
-                    ours.copy_(theirs)
+                for own, other in zip(target.buffers(recurse=False), source.buffers(recurse=False), strict=True):
+                    own.copy_(other)
         yield whole
 
     def save(self, folder: Path) -> None:

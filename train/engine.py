@@ -16,10 +16,10 @@ from mbdcnn import runs
 from mbdcnn.config import Config
 from mbdcnn.networks import CoarseSN, MaskCN
 from train import stopping
-from train._progress import Monitor
 from train._watch import LossWatch
 from train.checkpoints import Checkpoints, State
 from train.ema import WeightsMean
+from train.monitor import Monitor, Show
 from train.pipeline import LoadedBatch
 from train.precision import use_bfloat16
 from train.processes import Process
@@ -51,8 +51,11 @@ class Task(Protocol):
     def losses(self, network: nn.Module, batch: LoadedBatch) -> dict[str, Tensor]:
         """Means over the batch: `loss` is minimised, the others are its parts."""
 
-    def validate(self, network: nn.Module) -> dict[str, float] | None:
-        """Measures of the validation set, the same on every process; None when asked to stop meanwhile."""
+    def validate(self, network: nn.Module, show: Show) -> dict[str, float] | None:
+        """Measures of the validation set, the same on every process, and a few examples to show.
+
+        None when asked to stop meanwhile.
+        """
 
     def files(self, indices: Tensor) -> list[str]:
         """The images of some training samples."""
@@ -110,7 +113,7 @@ class _Training:
     def run(self) -> None:
         """Train until the last epoch, or until no better score came for too long."""
         progress, settings = self.progress, self.settings
-        while progress.epoch < settings.epochs and progress.epoch - progress.best_epoch < settings.patience:
+        while not progress.is_over(settings):
             watch = LossWatch(self.name, progress.epoch + 1, self.history, self.task.files, self.process)
             self.monitor.epoch_begins(progress.epoch, progress.step)
             self._steps(watch)
@@ -142,7 +145,7 @@ class _Training:
             losses, norm = self._step(batch, rate)
             self.progress.step += 1
             watch.note(rate, losses, norm, batch.indices)
-            self.monitor.step_done(losses, rate, norm, len(batch.indices))
+            self.monitor.step_done(losses, len(batch.indices))
             if self.progress.step % between == 0 or self.progress.step == self.task.steps:
                 watch.look()  # first: a checkpoint never holds weights that are no numbers
                 self._save_if_due()
@@ -181,7 +184,7 @@ class _Training:
     def _measures(self) -> dict[str, float]:
         """Validate; on the way, stop if asked to."""
         with self.strategy.gathered() as network, torch.no_grad(), self.autocast:
-            measures = self.task.validate(self._judged(network).eval())
+            measures = self.task.validate(self._judged(network).eval(), self.monitor.pictures)
         if measures is None:
             self._stop()
         return measures

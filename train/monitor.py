@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,6 +31,9 @@ from train.progress import Progress
 
 if TYPE_CHECKING:
     from train._tensorboard import EventFile
+
+# takes images, true masks, found masks and a title of each: what `Monitor.pictures` does
+Show = Callable[[Tensor, Tensor | None, Tensor | None, Sequence[str]], None]
 
 _HEARTBEAT = 2.0  # seconds between two writings of progress.json
 _PATIENCE = 8.0  # seconds that an ending stage waits for its writers: a stop has 20 for everything
@@ -73,7 +75,6 @@ class Monitor:
         self._step = resumed.epoch * steps_per_epoch + resumed.step
         self._began = time.monotonic()
         self._pace = _Pace()
-        self._norms: list[Tensor] = []
         self._next_heartbeat = 0.0
         _log.forget_after(folder / layout.LOG, resumed.epoch)
         config = configuration.load(folder / layout.CONFIG)
@@ -96,22 +97,18 @@ class Monitor:
         """
         if self._watches:
             self._step = epoch * self._steps_per_epoch + first_step
-            self._norms = []
             self._pace = _Pace()
             self._bar.epoch_begins(epoch + 1)
 
-    def step_done(self, losses: Mapping[str, Tensor], learning_rate: float, gradient_norm: Tensor, images: int) -> None:
+    def step_done(self, losses: Mapping[str, Tensor], images: int) -> None:
         """Note a step of the optimizer; does not wait for the device.
 
         Args:
             losses: scalars, this process's.
-            learning_rate: that the step used; the epoch's rows tell it too.
-            gradient_norm: scalar, before clipping.
             images: of the step, this process's; the others have as many.
         """
         if self._watches:
             self._step += 1
-            self._norms.append(gradient_norm.detach())
             self._pace.add(images * self._world)
             self._bar.step_done(losses, self._pace.images_per_second)
             self._beat()
@@ -129,8 +126,8 @@ class Monitor:
             progress: with this epoch.
             means: of the losses, over the epoch's steps.
             measures: of its validation.
-            rows: each step's learning rate and losses, averaged over the processes; also of the steps before a
-                checkpoint inside the epoch.
+            rows: each step's learning rate, losses and gradient norm, averaged over the processes; also of the steps
+                before a checkpoint inside the epoch.
 
         Raises:
             UserError: the log cannot be written.
@@ -158,16 +155,14 @@ class Monitor:
 
     def pictures(
         self,
-        name: str,
         images: Tensor,
-        truth: Tensor | None = None,
-        found: Tensor | None = None,
-        titles: Sequence[str] = (),
+        truth: Tensor | None,
+        found: Tensor | None,
+        titles: Sequence[str],
     ) -> None:
         """Show the first few examples of a validation batch, side by side, in TensorBoard.
 
         Args:
-            name: of the picture, the same at every epoch.
             images: `(B, 3, S, S)`, as the network sees them.
             truth: `(B, 1, S, S)` true masks, to outline; None without.
             found: `(B, 1, S, S)` probabilities or masks that the network found, to outline; None without.
@@ -181,7 +176,9 @@ class Monitor:
         pictures = as_pictures(images[:_EXAMPLES], self._preprocessing)
         true, made = (None if m is None else m[:_EXAMPLES, 0].float().cpu().numpy() for m in (truth, found))
         step, lines = self._step, tuple(titles[:_EXAMPLES])
-        self._tensorboard.submit(lambda file: file.picture(name, draw_examples(pictures, true, made, lines), step))
+        self._tensorboard.submit(
+            lambda file: file.picture("validation", draw_examples(pictures, true, made, lines), step)
+        )
 
     def close(self) -> None:
         """End: take the bar away and let the writers finish, for a few seconds at most."""
@@ -190,23 +187,16 @@ class Monitor:
         self._bar.close()
         self._beat(now=True, stopped=True)
         done, settings = self._progress, self._settings
-        over = done.epoch >= settings.epochs or done.epoch - done.best_epoch >= settings.patience
         if self._mlflow:
-            self._mlflow.submit(lambda run: run.end(over))
+            self._mlflow.submit(lambda run: run.end(done.is_over(settings)))
         deadline = time.monotonic() + _PATIENCE
         writers: list[Background[Any] | None] = [self._heart, self._tensorboard, self._mlflow]
         for writer in filter(None, writers):
             writer.close(max(1.0, deadline - time.monotonic()))
 
     def _numbered(self, rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-        """The epoch's rows with their steps' numbers, and with the gradient norms of those that this call did."""
-        norms = torch.stack(self._norms).tolist() if self._norms else []  # brought from the device at once
-        known = dict(enumerate(norms, len(rows) - len(norms)))
-        first = self._step - len(rows) + 1
-        return [
-            {"step": first + i, **row, **({"gradient_norm": known[i]} if i in known else {})}
-            for i, row in enumerate(rows)
-        ]
+        """The epoch's rows with their steps' numbers."""
+        return [{"step": step, **row} for step, row in enumerate(rows, self._step - len(rows) + 1)]
 
     def _beat(self, now: bool = False, stopped: bool = False) -> None:
         """Leave word in progress.json of how far the stage is, for `mbdcnn status`; every two seconds, or now."""
@@ -246,9 +236,8 @@ class _Pace:
 
 
 def _events(folder: Path, done: int) -> AbstractContextManager[EventFile]:
-    from train._tensorboard import (
-        EventFile,
-    )  # takes a moment to import; here it is the thread's, and the first process's
+    # takes a moment to import; here it is the thread's, and the first process's
+    from train._tensorboard import EventFile
 
     return closing(EventFile(folder, done))
 

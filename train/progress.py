@@ -1,8 +1,10 @@
-"""How far a stage has come."""
+"""How far a stage has come, and when it is over."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from mbdcnn.config import StageConfig
 
 
 @dataclass
@@ -22,3 +24,7 @@ class Progress:
     best_epoch: int = 0
     best: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+
+    def is_over(self, settings: StageConfig) -> bool:
+        """Whether all epochs are done, or so many without a better score that training stops."""
+        return self.epoch >= settings.epochs or self.epoch - self.best_epoch >= settings.patience

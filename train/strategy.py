@@ -154,7 +154,7 @@ def make_strategy(network: CoarseSN | MaskCN, config: Config, stage: str, proces
     if engine.activation_checkpointing:
         checkpoint_activations(network)
     if engine.strategy == "deepspeed":
-        from train.deepspeed_strategy import DeepSpeedStrategy  # type: ignore[import-not-found]
+        from train.deepspeed_strategy import DeepSpeedStrategy
 
         return DeepSpeedStrategy(
             network,

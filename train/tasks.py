@@ -13,6 +13,7 @@ from mbdcnn.losses import HybridLoss
 from mbdcnn.metrics import classification_scores, jaccard, scored_classes
 from mbdcnn.networks import CoarseSN, MaskCN, guide, place
 from train import stopping
+from train.monitor import Show
 from train.pipeline import LoadedBatch, Loader
 from train.processes import Process
 from train.sampling import TrainingOrder
@@ -43,13 +44,16 @@ class _Task:
         """The images of some training samples."""
         return [str(self.training.samples[i].image) for i in indices.tolist()]
 
-    def _over_validation(self, rows: Callable[[LoadedBatch], Iterable[_Row]]) -> list[_Row] | None:
-        """What `rows` makes of each validation batch, of all processes; None when one was asked to stop meanwhile."""
+    def _over_validation(self, rows: Callable[[LoadedBatch, bool], Iterable[_Row]]) -> list[_Row] | None:
+        """What `rows` makes of each validation batch, of all processes; None when one was asked to stop meanwhile.
+
+        It is told of one batch, the same in every epoch, that its examples are to be shown.
+        """
         own: list[_Row] = []
-        for batch in self.validation.epoch(0):
+        for number, batch in enumerate(self.validation.epoch(0)):
             if stopping.requested():
                 break
-            own += rows(batch)
+            own += rows(batch, number == 0)
         (stop,) = self.process.any(stopping.requested())
         return None if stop else self.process.gather(own)
 
@@ -74,11 +78,17 @@ class CoarseTask(_Task):
         parts = self.loss.parts(self.predict(network, batch), batch.planes["truth"])
         return {"loss": self.loss.combine(parts), **parts}
 
-    def validate(self, network: nn.Module) -> dict[str, float] | None:
+    def validate(self, network: nn.Module, show: Show) -> dict[str, float] | None:
         """Mean Jaccard index per image, at the network's size; None when asked to stop meanwhile."""
-        scores: list[float] | None = self._over_validation(
-            lambda batch: jaccard(self.predict(network, batch), batch.planes["truth"]).tolist()
-        )
+
+        def indices(batch: LoadedBatch, shown: bool) -> list[float]:
+            found, truth = self.predict(network, batch), batch.planes["truth"]
+            values: list[float] = jaccard(found, truth).tolist()
+            if shown:
+                show(batch.images, truth, found, [f"JA {value:.2f}" for value in values])
+            return values
+
+        scores = self._over_validation(indices)
         return None if scores is None else {"JA": sum(scores) / len(scores)}
 
 
@@ -124,12 +134,17 @@ class MaskTask(_Task):
         logits, _ = network(batch.images, batch.planes.get("guide"))
         return {"loss": F.cross_entropy(logits, batch.labels)}
 
-    def validate(self, network: nn.Module) -> dict[str, float] | None:
+    def validate(self, network: nn.Module, show: Show) -> dict[str, float] | None:
         """Accuracy over the classes, and the mean AUC where it is defined; None when asked to stop meanwhile."""
 
-        def answers(batch: LoadedBatch) -> Iterable[tuple[int, int, list[float]]]:
-            logits, _ = network(batch.images, batch.planes.get("guide"))
-            return zip(batch.indices.tolist(), batch.labels.tolist(), logits.softmax(1).tolist(), strict=True)
+        def answers(batch: LoadedBatch, shown: bool) -> list[tuple[int, int, list[float]]]:
+            guide = batch.planes.get("guide")
+            logits, _ = network(batch.images, guide)
+            found: list[list[float]] = logits.softmax(1).tolist()
+            labels: list[int] = batch.labels.tolist()
+            if shown:
+                show(batch.images, None, guide, [self._verdict(*pair) for pair in zip(labels, found, strict=True)])
+            return list(zip(batch.indices.tolist(), labels, found, strict=True))
 
         rows = self._over_validation(answers)
         if rows is None:
@@ -141,3 +156,9 @@ class MaskTask(_Task):
         accuracy = (probabilities.argmax(1) == labels).float().mean().item()
         mean_auc = scores["mean_AUC"]
         return {"AC": accuracy} if mean_auc is None else {"mean_AUC": mean_auc, "AC": accuracy}
+
+    def _verdict(self, label: int, probabilities: list[float]) -> str:
+        """An example's class and what it was taken for."""
+        found = max(range(len(probabilities)), key=probabilities.__getitem__)
+        said = f"{self.classes[found]} {probabilities[found]:.0%}"
+        return said if found == label else f"{self.classes[label]}, found {said}"

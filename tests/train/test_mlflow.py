@@ -49,7 +49,7 @@ def watch_an_epoch(folder: Path) -> None:
     configuration.save(CONFIG, folder / "config.yaml")
     monitor = Monitor("coarse", folder, CONFIG.coarse, 1, Process(0, 1, torch.device("cpu")), Progress())
     monitor.epoch_begins(0, 0)
-    monitor.step_done({"loss": torch.tensor(0.25)}, 0.1, torch.tensor(1.0), 16)
+    monitor.step_done({"loss": torch.tensor(0.25)}, 16)
     monitor.epoch_ends(
         Progress(1, 0, 1, {"JA": 0.75}, 2.0), {"loss": 0.25}, {"JA": 0.75}, [{"learning_rate": 0.1, "loss": 0.25}]
     )

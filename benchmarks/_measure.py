@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from mbdcnn.machine import machine
 from mbdcnn.runs import code_version
 
-_MEETS = {">=": operator.ge, "<": operator.lt}
+_MEETS = {">=": operator.ge, "<=": operator.le, "<": operator.lt}
 
 
 def alternate(rounds: int, **sides: Callable[[], object]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "benchmarks").glob("[!_]*.py"))
-MEETS = {">=": operator.ge, "<": operator.lt}
+MEETS = {">=": operator.ge, "<=": operator.le, "<": operator.lt}
 
 
 def check(document: dict[str, object], name: str) -> None:

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mbdcnn.config import Config
 from mbdcnn.networks import CoarseSN, MaskCN, place
 from train.activation_checkpointing import checkpoint_activations
+from train.depthwise import quicken_depthwise
 from train.precision import use_bfloat16
 from train.processes import Process
 from train.sync_batch_norm import synchronise_batch_norm
@@ -87,13 +88,17 @@ class DdpStrategy:
         self._ddp: DistributedDataParallel | None = None
         if process.world > 1:
             ids = [process.device.index] if process.device.type == "cuda" else None
-            self._ddp = DistributedDataParallel(network, device_ids=ids, forward_sync_buffers=False)
+            self._ddp = DistributedDataParallel(
+                network,
+                device_ids=ids,
+                forward_sync_buffers=False,
+                gradient_as_bucket_view=True,  # or all gradients are there twice
+            )
             self.trained = self._ddp
         if compiled:
             self.trained = torch.compile(self.trained)  # type: ignore[assignment]
         groups = param_groups_weight_decay(network, weight_decay) if weight_decay else network.parameters()
-        fused = process.device.type == "cuda" or None
-        self._optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay, fused=fused)
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
         self._await(0)
 
     def _await(self, micro_batch: int) -> None:
@@ -151,6 +156,8 @@ class DdpStrategy:
 def make_strategy(network: CoarseSN | MaskCN, config: Config, stage: str, process: Process) -> Strategy:
     """The strategy that the settings name, for a stage's network, which goes to the device of `process`."""
     engine = config.engine
+    if process.device.type == "cpu":
+        quicken_depthwise(network)
     if engine.activation_checkpointing:
         checkpoint_activations(network)
     if engine.strategy == "deepspeed":

@@ -49,7 +49,7 @@ def test_micro_batches_add_up_to_the_batch() -> None:
 def test_without_decay_and_clipping_a_step_is_adams_to_the_bit() -> None:
     strategy, plain = DdpStrategy(network(), ALONE), network()
     list(train(strategy, 3))
-    adam = torch.optim.Adam(plain.parameters(), lr=0.05)
+    adam = torch.optim.Adam(plain.parameters(), lr=0.05, fused=True)
     for step in range(3):
         x, y = data(step)
         nn.functional.mse_loss(plain(x), y).backward()

@@ -10,6 +10,7 @@ import torch
 from _measure import report
 from _training import drawn_batch, make_step, make_task, settings
 
+from train import _deepspeed
 from train.processes import Process, run_processes
 
 WORLD, IMAGES, STEPS = 2, 2, 3  # images of one process: so few that the weights' share can be seen
@@ -25,7 +26,7 @@ def train(process: Process, preset: str, overrides: list[str], out: str) -> None
     """A few steps of coarse-SN in a fresh process; leaves the bytes that they needed besides the libraries."""
     config = settings(preset, *overrides, f"coarse.batch_size={WORLD * IMAGES}")
     if config.engine.strategy == "deepspeed":
-        import deepspeed  # noqa: F401  # before the count begins, as torch is
+        _deepspeed.load(process)  # before the count begins, as torch is
     before = _begin(process)
     step = make_step(make_task(config, "coarse", process), config, "coarse", process)
     batch = drawn_batch(config, IMAGES, process.device)

@@ -50,7 +50,7 @@ def start(process: Process, network: nn.Module, optimizer: Optimizer, config: di
 
     A process that trains alone gets a group of its own: DeepSpeed cannot do without one.
     """
-    deepspeed = _load(process)
+    deepspeed = load(process)
     if not dist.is_initialized():
         backend = "nccl" if process.device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
@@ -74,7 +74,7 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _load(process: Process) -> ModuleType:
+def load(process: Process) -> ModuleType:
     """Import DeepSpeed, which from then on says what the first process has to warn of, on standard error."""
     os.environ.setdefault("DS_ACCELERATOR", process.device.type)
     with redirect_stdout(sys.stderr):

@@ -144,12 +144,15 @@ class DdpStrategy:
             raise damaged(folder / NETWORK) from None
         state: dict[int, dict[str, Tensor]] = {}
         try:
+            weights = [weight for group in self._optimizer.param_groups for weight in group["params"]]
             for name, tensor in read_tensors(folder / OPTIMIZER).items():
                 index, _, key = name.partition(".")
+                if tensor.ndim == 4:  # the fused step goes through weight and state in the order of their memory
+                    tensor = torch.empty_like(weights[int(index)]).copy_(tensor)
                 state.setdefault(int(index), {})[key] = tensor
             groups = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict({"state": state, "param_groups": groups})
-        except (RuntimeError, ValueError, KeyError):
+        except (RuntimeError, ValueError, KeyError, IndexError):
             raise damaged(folder / OPTIMIZER) from None
 
 

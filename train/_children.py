@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import tempfile
@@ -82,6 +83,7 @@ class _Watch:
     def wait(self) -> None:
         """Wait for all; tell how it ended."""
         assert self.context is not None
+        logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it tells of signals that it sends
         if self.asked is not None:  # while they were being started
             self._terminate()
         try:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mbdcnn.errors import UserError
 from train import _deepspeed
-from train.processes import Process
+from train.processes import Process, connection_was_lost
 from train.sync_batch_norm import synchronise_batch_norm
 
 _TAG = "zero"  # DeepSpeed's sub-folder of a checkpoint
@@ -171,7 +171,9 @@ class DeepSpeedStrategy:
                 buffer.copy_(buffers[name])
         except UserError:
             raise
-        except Exception:  # what a damaged file provokes in DeepSpeed, in torch's unpickler or in its collectives
+        except Exception as error:  # what a damaged file provokes in DeepSpeed, or in torch's unpickler
+            if connection_was_lost(error):
+                raise
             raise _damaged(folder) from None
 
     def _read(self, folder: Path) -> None:

@@ -16,6 +16,8 @@ from mbdcnn.errors import Stopped, UserError, explain
 from train import stopping
 from train._children import run_children
 
+_BESIDE = ("LOCAL_WORLD_SIZE", "LOCAL_SIZE")  # processes on this machine, in torchrun's word and in deepspeed's
+
 
 @dataclass(frozen=True)
 class Process:
@@ -35,6 +37,12 @@ class Process:
     def is_first(self) -> bool:
         """Whether this is the process that prints and writes."""
         return self.rank == 0
+
+    @property
+    def threads(self) -> int:
+        """CPU threads for this process, which shares its machine's cores with those beside it."""
+        beside = next((os.environ[name] for name in _BESIDE if name in os.environ), self.world)
+        return max(1, len(os.sched_getaffinity(0)) // int(beside))
 
     def barrier(self) -> None:
         """Wait for all."""
@@ -66,11 +74,6 @@ class Process:
         return [row for part in parts for row in part]
 
 
-def threads_each(processes: int) -> int:
-    """CPU threads for each of several processes that share this machine's cores."""
-    return max(1, len(os.sched_getaffinity(0)) // processes)
-
-
 def count_processes(nproc: str) -> int:
     """Read a number of processes; `auto` is one per GPU, or one that uses every core.
 
@@ -88,18 +91,18 @@ def count_processes(nproc: str) -> int:
 
 
 def world_size(nproc: str) -> int:
-    """How many processes train together: the launcher's word under torchrun, else `count_processes`."""
+    """How many processes train together: a launcher's word, else `count_processes`."""
     return int(os.environ["WORLD_SIZE"]) if _launched() else count_processes(nproc)
 
 
 def run_processes(function: Callable[..., None], world: int, *args: Any) -> None:
     """Call `function(process, *args)` in every process.
 
-    Under torchrun (or any launcher that sets RANK and WORLD_SIZE) this process joins the launcher's group. Otherwise
+    Under torchrun or deepspeed (any launcher that sets RANK and WORLD_SIZE) this process joins its group. Otherwise
     `world` processes are started here; a single one is this very process.
 
     Raises:
-        UserError: raised by a process, or a process was killed.
+        UserError: raised by a process, or a process has gone.
         Stopped: SIGTERM or Ctrl-C ended the work, and all processes have kept what they had done.
     """
     if world > 1 and not _launched():
@@ -107,10 +110,14 @@ def run_processes(function: Callable[..., None], world: int, *args: Any) -> None
         return
     with stopping.at_once():
         if _launched():
-            rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-            _join(rank, processes, _launchers_store(rank, processes), function, *args)
+            _run_launched(function, *args)
         else:
             function(_process(0, 1), *args)
+
+
+def connection_was_lost(error: Exception) -> bool:
+    """Whether an error of a collective says that another process has gone; gloo says it by its source file alone."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "/gloo/" in str(error))
 
 
 def _process(rank: int, world: int) -> Process:
@@ -119,9 +126,9 @@ def _process(rank: int, world: int) -> Process:
         device = torch.device("cuda", local % torch.cuda.device_count())
         torch.cuda.set_device(device)
         return Process(rank, world, device)
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-    torch.set_num_threads(threads_each(local_world))
-    return Process(rank, world, torch.device("cpu"))
+    process = Process(rank, world, torch.device("cpu"))
+    torch.set_num_threads(process.threads)
+    return process
 
 
 def _join(rank: int, world: int, store: dist.Store, function: Callable[..., None], *args: Any) -> None:
@@ -130,6 +137,26 @@ def _join(rank: int, world: int, store: dist.Store, function: Callable[..., None
     dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     function(process, *args)
     dist.destroy_process_group()  # not after an error: the others may be waiting in it
+
+
+def _run_launched(function: Callable[..., None], *args: Any) -> None:
+    """Work as one of a launcher's processes."""
+    if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise UserError(
+            f"RANK and WORLD_SIZE are set, and {' and '.join(missing)} not; start the processes with torchrun or "
+            "deepspeed, which set all of them, or unset them to train on this machine alone."
+        )
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = _launchers_store(rank, world)
+    try:
+        _join(rank, world, store, function, *args)
+    except Exception as error:
+        if not connection_was_lost(error):
+            raise
+        raise UserError(
+            "lost the connection to another process, which was killed or says itself what went wrong; the same command "
+            "goes on after the last whole checkpoint."
+        ) from None
 
 
 def _launchers_store(rank: int, world: int) -> dist.Store:

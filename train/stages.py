@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
-import nvidia.dali
 import torch
 
 from mbdcnn import config as configuration
@@ -22,24 +19,23 @@ from mbdcnn.data.manifest import Item
 from mbdcnn.files import locked
 from mbdcnn.layout import fold_folder
 from mbdcnn.losses import HybridLoss
-from mbdcnn.machine import machine
 from mbdcnn.networks import CoarseSN, EnhancedSN, LoadReport, MaskCN, place
 from mbdcnn.networks.backbone import tensors_of
 from train import stopping
+from train._environment import environment
+from train._same_folder import require_same_folder
 from train.checkpoints import publish_best
 from train.engine import Task, fit
 from train.guidance import mask_file, write_masks
 from train.pipeline import Loader, Sample, Segment
 from train.pixels import record_pixels
 from train.plan import Plan
-from train.precision import use_bfloat16
-from train.processes import Process, threads_each
+from train.processes import Process
 from train.progress import Progress
 from train.proxies import proxy_masks
 from train.sampling import EvaluationOrder, TrainingOrder
 from train.tasks import CoarseTask, EnhancedTask, MaskTask
 
-PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "numpy", "scikit-learn")
 _LOCK_PATIENCE_S = 10.0
 
 
@@ -47,11 +43,13 @@ def train_stages(process: Process, plan: Plan, stages: Sequence[str]) -> None:
     """Train stages in the order given, and the rounds that follow; what is finished is left as it is.
 
     Raises:
-        UserError: the loss is not finite, a checkpoint is damaged, or another process trains in the run folder.
+        UserError: the loss is not finite, a checkpoint is damaged, another process trains in the run folder, or the
+            processes do not share it.
         Stopped: SIGTERM or Ctrl-C.
     """
     # a process that was just killed may still hold the folder while the system takes its memory back
     with locked(plan.run, "--run", _LOCK_PATIENCE_S) if process.is_first else nullcontext():
+        require_same_folder(plan.run, process)
         for step, stage in plan.steps(stages):
             (stop,) = process.any(stopping.requested())
             if stop:
@@ -214,7 +212,7 @@ def _loaders(process: Process, plan: Plan, stage: str) -> tuple[Loader, Loader]:
             augmentation,
             config.seed,
             process.device,
-            threads_each(process.world),
+            process.threads,
             computed,
         )
         for items, order, augmentation in orders
@@ -245,13 +243,5 @@ def _metrics(
         "data": {"name": manifest.root.resolve().name, "fingerprint": manifest.fingerprint},
         "short_side": plan.copies and plan.copies.short_side,
         "code_version": runs.code_version(),
-        "environment": {
-            "python": platform.python_version(),
-            "device": process.device.type,
-            "machine": machine(),
-            "processes": process.world,
-            "bfloat16": use_bfloat16(plan.config.precision, process.device),
-            "nvidia-dali": nvidia.dali.__version__,
-            **{name: version(name) for name in PACKAGES},
-        },
+        "environment": environment(plan.config, process),
     }

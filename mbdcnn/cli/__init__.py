@@ -30,6 +30,7 @@ _RESUMABLE = {("train",): "checkpoint", ("reproduce",): "checkpoint", ("data", "
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mbdcnn")
+@click.option("--local_rank", hidden=True, expose_value=False)  # which deepspeed adds, and also says as LOCAL_RANK
 def cli() -> None:
     """MB-DCNN for dermoscopy: index data, train, evaluate, repeat the paper's experiments, export, serve, predict."""
 
@@ -55,7 +56,10 @@ def main() -> None:
         click.echo(f"mbdcnn: {_rank()}{explain(error)}", err=True)
         sys.exit(2)
     except click.ClickException as error:
-        error.show()
+        if _rank():
+            click.echo(f"mbdcnn: {_rank()}{error.format_message()}", err=True)
+        else:
+            error.show()
         sys.exit(2)
     except Stopped as stopped:
         if not _rank():

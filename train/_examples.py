@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.lines import Line2D
 from train.outline import FOUND, INK, TRUTH, draw_panel, outline
 
 _SIDE, _DPI = 2.6, 100  # inches of a panel, pixels an inch
+_TITLE, _LINE = 36, 0.18  # characters that fit above a panel, inches of a further line of them
 
 
 def draw_examples(
@@ -29,11 +31,14 @@ def draw_examples(
         `(H, W, 3)` uint8 RGB.
     """
     count = len(pictures)
-    height = _SIDE + (0.3 if titles else 0) + 0.3
+    lines_of = [textwrap.wrap(title, _TITLE) for title in titles]
+    further = max([1, *map(len, lines_of)]) - 1
+    height = _SIDE + (0.3 if titles else 0) + 0.3 + _LINE * further
     figure = Figure(figsize=(count * (_SIDE + 0.1), height), dpi=_DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     for index, axes in enumerate(np.atleast_1d(figure.subplots(1, count))):
-        draw_panel(axes, titles[index] if titles else "", pictures[index], None if truth is None else truth[index])
+        title = "\n".join(lines_of[index]) if titles else ""
+        draw_panel(axes, title, pictures[index], None if truth is None else truth[index])
         if found is not None:
             outline(axes, found[index], FOUND, dashed=True)
     lines = [] if truth is None else [Line2D([], [], color=TRUTH, label="true")]

@@ -21,7 +21,7 @@ def require_same_folder(run: Path, process: Process) -> None:
     """
     if process.world == 1:
         return
-    (word,) = process.gather([secrets.token_hex(8)] if process.is_first else [])
+    folder, word = process.gather([str(run.absolute()), secrets.token_hex(8)] if process.is_first else [])
     if process.is_first:
         (run / _MARK).write_text(word)
     process.barrier()
@@ -30,7 +30,7 @@ def require_same_folder(run: Path, process: Process) -> None:
         (run / _MARK).unlink()
     if blind:
         raise UserError(
-            f"Process {blind[0]} does not see what process 0 writes to {run.absolute()}; name a --run on storage that "
+            f"Process {blind[0]} does not see what process 0 writes to {folder}; name a --run on storage that "
             "all machines share, by a path that is the same on all."
         )
 

@@ -101,8 +101,9 @@ class Checkpoints:
             if self._process.is_first:
                 self._write_rest(part, state)
             self._process.barrier()
-        except OSError:
-            shutil.rmtree(part, ignore_errors=True)  # what a full disk still took is room for others
+        except Exception:  # also of another process, to which the connection is then lost
+            if self._process.is_first:
+                shutil.rmtree(part, ignore_errors=True)  # what a full disk still took is room for others
             raise
         self._on_first(lambda: self._publish(part, target))
 

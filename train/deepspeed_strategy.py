@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import shutil
 import subprocess
@@ -13,18 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
 from mbdcnn.errors import UserError
+from mbdcnn.files import naming
 from train import _deepspeed
 from train.processes import Process, connection_was_lost
 from train.sync_batch_norm import synchronise_batch_norm
+from train.tensors import write_tensors
 
 _TAG = "zero"  # DeepSpeed's sub-folder of a checkpoint
 _FACTS = "facts.json"
 _BUFFERS = "buffers.safetensors"
+_WRITER = ("inline_container", "iostream", "PytorchStreamWriter")  # in the errors of torch.save's writer
 
 
 class DeepSpeedStrategy:
@@ -134,13 +138,23 @@ class DeepSpeedStrategy:
         yield whole
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer state into a new folder; all processes call it."""
-        with _deepspeed.quiet():
-            self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+        """Write weights and optimizer state into a new folder; all processes call it.
+
+        Raises:
+            OSError: a full disk, or whatever else keeps a file from being written whole.
+        """
+        try:
+            with _deepspeed.quiet():
+                self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+        except RuntimeError as error:  # torch.save says neither that the system refused it nor why
+            if any(word in str(error) for word in _WRITER):
+                raise OSError(errno.EIO, "File not written whole", str(folder / _TAG)) from None
+            raise
         if self._process.is_first:
-            save_file({k: v.contiguous() for k, v in self.network.named_buffers()}, folder / _BUFFERS)
+            write_tensors(dict(self.network.named_buffers()), folder / _BUFFERS)
             facts = {"zero_stage": self._stage, "processes": self._process.world}
-            (folder / _FACTS).write_text(json.dumps(facts))
+            with naming(folder / _FACTS):
+                (folder / _FACTS).write_text(json.dumps(facts))
         self._process.barrier()
 
     def load(self, folder: Path) -> None:

@@ -34,10 +34,14 @@ def train(
 ) -> None:
     """Train one stage or all; a second call goes on where the first one stopped.
 
-    Any setting can be overridden by its dotted name, such as coarse.epochs=3. Runs under torchrun too
-    (the -- keeps torchrun from reading --run as its own):
+    Any setting can be overridden by its dotted name, such as coarse.epochs=3 or engine.strategy=deepspeed.
 
-        torchrun --nproc-per-node 2 -m -- mbdcnn train ...
+    On one machine --nproc starts the processes. On several, which must share the data and the run folder, a launcher
+    does (the -- keeps torchrun from reading --run as its own):
+
+        torchrun --nnodes 2 --node-rank 0 --master-addr HOST -m -- mbdcnn train ...
+
+        deepspeed --hostfile FILE --module mbdcnn train ...
     """
     from mbdcnn import runs
     from mbdcnn.config import STAGES, override

@@ -89,7 +89,7 @@ def test_torchrun_starts_anew_when_a_worker_is_killed(sample_folder: Path, tmp_p
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert "SIGKILL" in done.stderr
+    assert "exitcode: -9" in done.stderr
     assert weights(tmp_path / "r") == weights(whole)
 
 

@@ -14,7 +14,7 @@ from mbdcnn.losses import HybridLoss
 from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN
 from train.pipeline import LoadedBatch, Loader, Sample
 from train.precision import use_bfloat16
-from train.processes import Process, threads_each
+from train.processes import Process
 from train.sampling import TrainingOrder
 from train.strategy import make_strategy
 from train.tasks import CoarseTask, EnhancedTask, MaskTask
@@ -40,7 +40,7 @@ def make_task(config: Config, stage: str, process: Process, samples: Sequence[Sa
         config.augmentation,
         config.seed,
         process.device,
-        threads_each(process.world),
+        process.threads,
     )
     if stage == "mask":
         return MaskTask(MaskCN(config.network), loader, loader, process)

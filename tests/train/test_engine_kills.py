@@ -22,7 +22,7 @@ MOMENTS = [
     ("open", "step-000001.part/optimizer.safetensors", 1),
     ("os.rename", "step-000002.part", 1),
     ("open", "best-0001.safetensors.part", 1),
-    ("open", "coarse/log.jsonl", 2),  # the first reads it
+    ("open", "coarse/log.jsonl", 1),
     ("os.rename", "step-000003.part", 1),
     ("os.rename", "step-000002.old.part", 1),
     ("shutil.rmtree", "step-000003.old.part", 1),

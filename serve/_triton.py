@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
-import socket
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 
 from mbdcnn.errors import UserError
+from serve._ports import LOOPBACK, Ports, reach
+from serve._tls import ServerTls
 
 _INSTALL = "install it with `pip install 'mbdcnn[serve]'` (Linux, Python 3.10 to 3.12)"
 # Nobody needs to change models, register shared memory, trace or set log levels over the network.
@@ -20,12 +21,34 @@ _RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
 
 
 @dataclass(frozen=True)
-class Ports:
-    """Where the server listens; 0 asks for any free port."""
+class Arguments:
+    """What one server is started with.
 
-    http: int = 8000
-    grpc: int = 8001
-    metrics: int = 8002
+    Attributes:
+        repository: the model repository.
+        host: the address to listen on.
+        ports: none of them 0; the metrics' is always on loopback, for the supervisor alone.
+        tls: of the gRPC end point. Triton's HTTP has none, so with it HTTP is for this machine alone.
+        poll: follow changes of the repository, which must then be the supervisor's own.
+        drain: seconds that accepted requests have to finish when the server is asked to end.
+    """
+
+    repository: Path
+    host: str
+    ports: Ports
+    tls: ServerTls | None = None
+    poll: bool = False
+    drain: float = 25.0
+
+    @property
+    def http_host(self) -> str:
+        """Where the HTTP end point listens."""
+        return LOOPBACK if self.tls else self.host
+
+    @property
+    def http_url(self) -> str:
+        """Address of the HTTP end point from this machine."""
+        return f"http://{reach(self.http_host)}:{self.ports.http}"
 
 
 @dataclass(frozen=True)
@@ -82,91 +105,38 @@ class Installation:
             "OMP_NUM_THREADS": "1",
         }
 
-    def command(self, repository: Path, backends: Path, host: str, ports: Ports, prefix: str) -> list[str]:
+    def command(self, given: Arguments, backends: Path, prefix: str) -> list[str]:
         """The server's command line, hardened as far as release 24.10 can be.
 
         Args:
-            repository: the model repository.
+            given: what this server is to be.
             backends: what `link_backends` filled.
-            host: the address to listen on.
-            ports: none of them 0.
             prefix: of the server's shared-memory files.
         """
         key = secrets.token_hex(16)  # kept by nobody: nobody is meant to have it
+        # explicit control would let whoever reads the key from the list of processes load code into the server; with
+        # `none` and `poll` the server loads nothing that it is asked to
+        control = (
+            ["--model-control-mode=poll", "--repository-poll-secs=1"] if given.poll else ["--model-control-mode=none"]
+        )
         return [
             str(self.binary),
-            f"--model-repository={repository}",
+            f"--model-repository={given.repository}",
             f"--backend-directory={backends}",
             f"--backend-config=python,shm-region-prefix-name={prefix}",
-            "--model-control-mode=none",
+            *control,
             "--exit-on-error=true",
             "--strict-readiness=true",
             "--disable-auto-complete-config",
-            "--exit-timeout-secs=5",
-            f"--http-address={host}",
-            f"--http-port={ports.http}",
-            f"--grpc-address={host}",
-            f"--grpc-port={ports.grpc}",
-            f"--metrics-address={host}",
-            f"--metrics-port={ports.metrics}",
+            f"--exit-timeout-secs={given.drain:.0f}",
+            f"--http-address={given.http_host}",
+            f"--http-port={given.ports.http}",
+            f"--grpc-address={given.host}",
+            f"--grpc-port={given.ports.grpc}",
+            f"--metrics-address={LOOPBACK}",
+            f"--metrics-port={given.ports.metrics}",
             "--allow-gpu-metrics=false",
+            *(given.tls.arguments() if given.tls else []),
             *(f"--grpc-restricted-protocol={p}:mbdcnn-control={key}" for p in _RESTRICTED),
             *(f"--http-restricted-api={p}:mbdcnn-control={key}" for p in _RESTRICTED),
         ]
-
-
-def choose_ports(host: str, wanted: Ports) -> Ports:
-    """Replace 0 by a free port and check that the others are free.
-
-    Raises:
-        UserError: a port is taken or the address is not one of this machine's.
-    """
-    if ":" in host:  # the server's three listeners each want another notation
-        raise UserError(f"{host} is an IPv6 address, which the server does not take; change --host.")
-    held: list[socket.socket] = []
-    try:
-        for name in ("http", "grpc", "metrics"):
-            held.append(_bind(host, getattr(wanted, name), name))
-        return Ports(*(s.getsockname()[1] for s in held))
-    finally:
-        for s in held:  # held until all are chosen, so that no two are the same
-            s.close()
-
-
-def _bind(host: str, port: int, name: str) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, OverflowError):
-        raise UserError(f"{host} port {port} is not an address to listen on; change --host or --{name}-port.") from None
-    s = socket.socket(family, kind, protocol)
-    # a connection that is closing must not count as taken; one that listens still does
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        s.bind(address)
-        s.listen(1)
-    except OSError as error:
-        s.close()
-        if isinstance(error, PermissionError):
-            raise UserError(
-                f"Port {port} may not be opened by this user; choose one above 1023 with --{name}-port."
-            ) from None
-        if error.errno == 98:  # EADDRINUSE
-            raise UserError(f"Port {port} on {host} is taken; free it or choose another with --{name}-port.") from None
-        raise UserError(f"{host} is not an address of this machine; change --host.") from None
-    return s
-
-
-def stubs(pid: int) -> frozenset[int]:
-    """The living processes that run the models of the server `pid` (Linux)."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            # pid (name) state parent ...; the name may hold spaces and brackets
-            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-        except (OSError, ValueError):
-            continue
-        if int(parent) == pid and state not in "ZX":
-            found.add(int(entry.name))
-    return frozenset(found)

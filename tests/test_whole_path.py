@@ -53,7 +53,7 @@ def run(folder: Path) -> Path:
 @contextmanager
 def served(run: Path, repository: Path) -> Iterator[str]:
     """The address of a server of a run's export."""
-    from serve._triton import Ports
+    from serve._ports import Ports
     from serve.server import TritonServer
 
     document = mbdcnn("export", "--run", run, "--out", repository)

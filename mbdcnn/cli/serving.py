@@ -29,11 +29,58 @@ def export(run: Path, out: Path, as_json: bool) -> None:
 @click.option("--http-port", default=8000, show_default=True)
 @click.option("--grpc-port", default=8001, show_default=True)
 @click.option("--metrics-port", default=8002, show_default=True)
-def serve(repository: Path, host: str, http_port: int, grpc_port: int, metrics_port: int) -> None:
+@click.option(
+    "--tls-cert", type=FOLDER, metavar="FILE", help="PEM certificate for gRPC; HTTP and metrics become local."
+)
+@click.option("--tls-key", type=FOLDER, metavar="FILE", help="PEM key of the certificate.")
+@click.option("--tls-client-ca", type=FOLDER, metavar="FILE", help="Only clients with a certificate of these may ask.")
+@click.option("--log", type=FOLDER, metavar="FILE", help="For tritonserver's log.  [default: a temporary file]")
+@click.option("--json-logs", is_flag=True, help="Say everything, tritonserver's log too, as JSON lines on stderr.")
+@click.option(
+    "--watch",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Look this often for a new version in the repository, and serve it once it has answered.",
+)
+@click.option(
+    "--drain",
+    type=click.IntRange(min=1),
+    default=25,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long accepted requests may take at the end.",
+)
+def serve(
+    repository: Path,
+    host: str,
+    http_port: int,
+    grpc_port: int,
+    metrics_port: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    log: Path | None,
+    json_logs: bool,
+    watch: float | None,
+    drain: int,
+) -> None:
     """Serve a model repository with Triton until Ctrl-C."""
+    from serve._tls import ServerTls
     from serve.server import serve as run_server
 
-    run_server(repository, host=host, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
+    tls = ServerTls.of(tls_cert, tls_key, tls_client_ca)
+    run_server(
+        repository,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        tls=tls,
+        log=log,
+        json_logs=json_logs,
+        watch=watch,
+        drain=drain,
+    )
 
 
 @click.command()

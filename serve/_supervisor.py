@@ -1,0 +1,264 @@
+"""The loop that starts a server, replaces it when it no longer answers, and brings it to new versions."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mbdcnn.errors import UserError
+from serve._health import Health
+from serve._log import LOG
+from serve._metrics import Metrics, MetricsEndpoint, fetch
+from serve._ports import LOOPBACK, Ports, choose_ports
+from serve._process import ServerProcess
+from serve._triton import Arguments, Installation
+from serve._upgrade import InterruptedUpgradeError, move, until
+from serve._versions import ChangingError, LiveRepository, Staged, Watch, stage
+from serve.probe import ProbeError
+
+_TICK = 1.0
+_LONGEST_PAUSE = 30.0
+_STEADY = 60.0  # seconds that a server must live for its next end to count as the first
+_MOST_FAILURES = 5
+_REST = 5.0  # seconds beyond `drain` in which the server unloads its models
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the server is watched; see `serve.server.TritonServer`."""
+
+    watch: float | None
+    start_timeout: float
+    probe_interval: float
+    hung_after: float
+
+
+class Supervisor:
+    """Runs in one thread: a server ends when the thread that started it does.
+
+    Args:
+        triton: what to run.
+        given: with what; the metrics' port is the public one.
+        models: that must answer.
+        settings: how to watch it.
+        folder: for what is only needed while it runs; exists.
+        sink: told each line of the server's log.
+        stop: set from outside to end it.
+
+    Attributes:
+        metrics: what it counts.
+        restarts: servers that were replaced.
+        upgrades: new versions that were taken.
+        server: the present one.
+    """
+
+    def __init__(
+        self,
+        triton: Installation,
+        given: Arguments,
+        models: tuple[str, ...],
+        settings: Settings,
+        folder: Path,
+        sink: Callable[[str], None],
+        stop: threading.Event,
+    ) -> None:
+        self.metrics = Metrics()
+        self.restarts = 0
+        self.upgrades = 0
+        self.server: ServerProcess | None = None
+        self._triton = triton
+        self._given = given
+        self._settings = settings
+        self._folder = folder
+        self._backends = folder / "backends"
+        self._sink = sink
+        self._stop = stop
+        self._health = Health(models, self.metrics, settings.probe_interval, settings.hung_after)
+        self._live: LiveRepository | None = None
+        self._n_staged = 0
+        self._crashes = 0
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Supervise until `stop` is set.
+
+        Args:
+            ready: called once, when the first server has answered.
+
+        Raises:
+            UserError: the first server did not start, or a later one failed too often.
+        """
+        repository = self._given.repository
+        with self._metrics_endpoint():
+            try:
+                watch = self._take_first() if self._settings.watch else None
+                self._start()
+                ready()
+                while not self._stop.wait(_TICK):
+                    if reason := self._health.trouble(self._present):
+                        self._replace(reason)
+                    elif watch and watch.changed() and self._upgrade(repository):
+                        watch.done()
+            finally:
+                self.metrics.up.set(0)
+                if self.server:
+                    self.server.end(self._given.drain + _REST)
+                    self.server = None
+
+    @property
+    def _present(self) -> ServerProcess:
+        assert self.server
+        return self.server
+
+    @contextmanager
+    def _metrics_endpoint(self) -> Iterator[None]:
+        given = self._given
+        host = LOOPBACK if given.tls else given.host
+
+        def of_the_server() -> bytes:
+            server = self.server
+            if server is None:
+                raise ProbeError("There is no server.")
+            return fetch(f"http://{LOOPBACK}:{server.given.ports.metrics}")
+
+        try:
+            endpoint = MetricsEndpoint(host, given.ports.metrics, self.metrics, of_the_server)
+        except OSError:
+            raise UserError(f"Port {given.ports.metrics} on {host} was taken meanwhile; start again.") from None
+        try:
+            yield
+        finally:
+            endpoint.close()
+
+    def _take_first(self) -> Watch:
+        """Make the repository that the server reads, from the newest version of the user's."""
+        assert self._settings.watch
+        try:
+            staged = self._stage(self._given.repository)
+        except ChangingError:
+            raise UserError(f"{self._given.repository} is being written to; start again when it is whole.") from None
+        watch = Watch(self._given.repository, self._settings.watch, staged.signature)
+        self._live = LiveRepository(staged, self._folder / "live")
+        self._given = replace(self._given, repository=self._live.folder, poll=True)
+        return watch
+
+    def _start(self) -> None:
+        """Start a server and wait for its first answers."""
+        self.server = self._launch(replace(self._given, ports=_private_metrics(self._given.ports)))
+        self._await_answers(self.server)
+        self.server.remember_models()
+        self._health.reset()
+        self._answering_since = time.monotonic()
+        self.metrics.up.set(1)
+
+    def _launch(self, given: Arguments) -> ServerProcess:
+        return ServerProcess(self._triton, given, self._backends, self._sink)
+
+    def _await_answers(self, server: ServerProcess, also: Callable[[], bool] = lambda: True) -> None:
+        """Wait until every model has answered, or `stop` is set.
+
+        Raises:
+            UserError: the server ended, did not answer in time, or `also` no longer holds.
+        """
+        timeout = self._settings.start_timeout
+        reason = ""
+        for _ in until(time.monotonic() + timeout, self._stop.wait):
+            if server.code is not None:
+                raise UserError(f"tritonserver could not start (code {server.code}).{server.last_words()}")
+            if not also():
+                raise InterruptedUpgradeError
+            try:
+                self._health.ask_all(server)
+            except ProbeError as error:
+                reason = str(error)
+            else:
+                return
+        if not self._stop.is_set():
+            raise UserError(f"tritonserver did not answer within {timeout:g} s. {reason}{server.last_words()}")
+
+    def _replace(self, reason: str) -> None:
+        """Put another server in the place of one that failed; pauses grow while it keeps failing.
+
+        Raises:
+            UserError: it could not be started several times in a row.
+        """
+        LOG.warning("%s; restarting the server.", reason, extra={"event": "restart"})
+        self.metrics.up.set(0)
+        steady = time.monotonic() - self._answering_since > _STEADY
+        self._crashes = 0 if steady else self._crashes + 1
+        for failures in range(_MOST_FAILURES):
+            self._present.end(0)
+            if self._stop.wait(_pause(self._crashes + failures)):
+                return
+            try:
+                self._start()
+            except UserError as error:
+                LOG.error("%s", error, extra={"event": "restart_failed"})
+                last = error
+                continue
+            if not self._stop.is_set():
+                self.restarts += 1
+                self.metrics.restarts.inc()
+                LOG.warning("The server answers again.", extra={"event": "restarted"})
+            return
+        raise UserError(f"The server failed {_MOST_FAILURES} times in a row to start again; giving up. {last}")
+
+    def _stage(self, repository: Path) -> Staged:
+        self._n_staged += 1
+        return stage(repository, self._folder / f"staged-{self._n_staged}")
+
+    def _upgrade(self, repository: Path) -> bool:
+        """Try a new version on a server of its own, then bring the present one to it.
+
+        Returns:
+            Whether it was taken or refused; false when it is to be looked at again.
+        """
+        try:
+            staged = self._stage(repository)
+            assert self._live
+            self._live.check_fits(staged)
+            LOG.info("Trying version %d ...", staged.version, extra={"event": "upgrade"})
+            self._try(staged)
+            timeout = self._settings.start_timeout
+            move(self._present, self._live, staged, lambda: until(time.monotonic() + timeout, self._stop.wait))
+        except (ChangingError, InterruptedUpgradeError):
+            return False
+        except UserError as error:
+            if self._stop.is_set():
+                return False
+            self.metrics.upgrades.labels("refused").inc()
+            LOG.error("The new version is not taken, the old one serves on: %s", error, extra={"event": "refused"})
+            return True
+        finally:
+            self._health.reset()
+        self.upgrades += 1
+        self.metrics.upgrades.labels("done").inc()
+        LOG.info("Version %d serves.", staged.version, extra={"event": "upgraded"})
+        return True
+
+    def _try(self, staged: Staged) -> None:
+        """Start a version beside the present one, unseen from outside, and let it answer.
+
+        Raises:
+            UserError: it does not.
+        """
+        ports = choose_ports(LOOPBACK, Ports(0, 0, 0))
+        trial = self._launch(Arguments(staged.folder, LOOPBACK, ports, drain=1.0))
+        present = self._present
+        try:
+            self._await_answers(trial, lambda: present.dead() is None)
+        finally:
+            trial.end(0)
+
+
+def _private_metrics(ports: Ports) -> Ports:
+    """The server's own metrics on a free port; the public one is the supervisor's."""
+    return replace(ports, metrics=choose_ports(LOOPBACK, Ports(0, 0, 0)).metrics)
+
+
+def _pause(failures: int) -> float:
+    """Seconds before a start: none for the first failure, then doubling."""
+    return 0.0 if failures <= 1 else min(2.0 ** (failures - 2), _LONGEST_PAUSE)

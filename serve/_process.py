@@ -31,6 +31,7 @@ class ServerProcess:
     Attributes:
         given: as above.
         pid: of the server.
+        n_lines: that it has logged so far.
     """
 
     def __init__(self, triton: Installation, given: Arguments, backends: Path, sink: Callable[[str], None]) -> None:
@@ -53,6 +54,7 @@ class ServerProcess:
         self.pid = self._process.pid
         self._models: frozenset[int] = frozenset()
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.n_lines = 0
         self._reader = threading.Thread(target=self._read, args=(sink,), name="mbdcnn-log", daemon=True)
         self._reader.start()
 
@@ -92,6 +94,11 @@ class ServerProcess:
         self._memory.remove()
         self._memory = None
 
+    def has_said(self, words: str, since: int) -> bool:
+        """Whether a line of the server's log after the first `since` holds these words."""
+        recent = list(self._lines)[-max(self.n_lines - since, 1) :]
+        return self.n_lines > since and any(words in line for line in recent)
+
     def last_words(self) -> str:
         """The end of the server's log, errors first where there are any."""
         if self.code is not None:
@@ -106,6 +113,7 @@ class ServerProcess:
             for raw in pipe:
                 line = raw.decode(errors="replace").rstrip("\n")
                 self._lines.append(line)
+                self.n_lines += 1
                 with contextlib.suppress(OSError, ValueError):  # a full disk must not stop the server
                     sink(line)
 

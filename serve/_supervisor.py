@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ _TICK = 1.0
 _LONGEST_PAUSE = 30.0
 _STEADY = 60.0  # seconds that a server must live for its next end to count as the first
 _MOST_FAILURES = 5
-_REST = 5.0  # seconds beyond `drain` in which the server unloads its models
+_REST = 10.0  # seconds in which a server without requests unloads its models and ends
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Settings:
     """How the server is watched; see `serve.server.TritonServer`."""
 
     watch: float | None
+    drain: float
     start_timeout: float
     probe_interval: float
     hung_after: float
@@ -81,6 +83,7 @@ class Supervisor:
         self._live: LiveRepository | None = None
         self._n_staged = 0
         self._crashes = 0
+        self._answering_since: float | None = None
 
     def run(self, ready: Callable[[], None]) -> None:
         """Supervise until `stop` is set.
@@ -94,7 +97,7 @@ class Supervisor:
         repository = self._given.repository
         with self._metrics_endpoint():
             try:
-                watch = self._take_first() if self._settings.watch else None
+                watch = self._take_first()
                 self._start()
                 ready()
                 while not self._stop.wait(_TICK):
@@ -105,7 +108,8 @@ class Supervisor:
             finally:
                 self.metrics.up.set(0)
                 if self.server:
-                    self.server.end(self._given.drain + _REST)
+                    self._finish_accepted(self.server)
+                    self.server.end(_REST)
                     self.server = None
 
     @property
@@ -133,23 +137,53 @@ class Supervisor:
         finally:
             endpoint.close()
 
-    def _take_first(self) -> Watch:
+    def _take_first(self) -> Watch | None:
         """Make the repository that the server reads, from the newest version of the user's."""
-        assert self._settings.watch
         try:
             staged = self._stage(self._given.repository)
         except ChangingError:
             raise UserError(f"{self._given.repository} is being written to; start again when it is whole.") from None
-        watch = Watch(self._given.repository, self._settings.watch, staged.signature)
+        interval = self._settings.watch
+        watch = Watch(self._given.repository, interval, staged.signature) if interval else None
         self._live = LiveRepository(staged, self._folder / "live")
         self._given = replace(self._given, repository=self._live.folder, poll=True)
         return watch
 
+    def _finish_accepted(self, server: ServerProcess) -> None:
+        """Let the server refuse new requests and answer those that it has accepted, as long as `drain` allows.
+
+        Triton's own way to end stops every model at once, and what is between two steps of an ensemble is lost.
+        """
+        if self._live is None or self._answering_since is None or server.dead():
+            return
+        since = server.n_lines
+        self._live.withdraw()
+        unloaded = [f"successfully unloaded '{name}'" for name in self._live.present.public]
+        for _ in until(time.monotonic() + self._settings.drain, time.sleep):
+            if server.code is not None or all(server.has_said(words, since) for words in unloaded):
+                return
+        LOG.warning(
+            "Requests were still at work after %g s and are lost.", self._settings.drain, extra={"event": "drained"}
+        )
+
     def _start(self) -> None:
-        """Start a server and wait for its first answers."""
-        self.server = self._launch(replace(self._given, ports=_private_metrics(self._given.ports)))
-        self._await_answers(self.server)
-        self.server.remember_models()
+        """Start a server and wait for its first answers.
+
+        Raises:
+            UserError: as `_await_answers`.
+        """
+        for last in (False, True):
+            ports = replace(self._given.ports, metrics=choose_ports(LOOPBACK, Ports(0, 0, 0)).metrics)
+            self.server = self._launch(replace(self._given, ports=ports))
+            try:
+                self._await_answers(self.server)
+                break
+            except UserError:
+                code = self.server.code
+                if last or code is None or code >= 0:
+                    raise
+                self.server.end(0)  # on a busy machine it now and then crashes while its models' processes start
+        self._present.remember_models()
         self._health.reset()
         self._answering_since = time.monotonic()
         self.metrics.up.set(1)
@@ -157,18 +191,19 @@ class Supervisor:
     def _launch(self, given: Arguments) -> ServerProcess:
         return ServerProcess(self._triton, given, self._backends, self._sink)
 
-    def _await_answers(self, server: ServerProcess, also: Callable[[], bool] = lambda: True) -> None:
+    def _await_answers(self, server: ServerProcess, present_is_well: Callable[[], bool] = lambda: True) -> None:
         """Wait until every model has answered, or `stop` is set.
 
         Raises:
-            UserError: the server ended, did not answer in time, or `also` no longer holds.
+            UserError: the server ended, or did not answer in time.
+            InterruptedUpgradeError: the present server is not well.
         """
         timeout = self._settings.start_timeout
         reason = ""
         for _ in until(time.monotonic() + timeout, self._stop.wait):
             if server.code is not None:
                 raise UserError(f"tritonserver could not start (code {server.code}).{server.last_words()}")
-            if not also():
+            if not present_is_well():
                 raise InterruptedUpgradeError
             try:
                 self._health.ask_all(server)
@@ -187,7 +222,8 @@ class Supervisor:
         """
         LOG.warning("%s; restarting the server.", reason, extra={"event": "restart"})
         self.metrics.up.set(0)
-        steady = time.monotonic() - self._answering_since > _STEADY
+        steady = self._answering_since is None or time.monotonic() - self._answering_since > _STEADY
+        self._answering_since = None
         self._crashes = 0 if steady else self._crashes + 1
         for failures in range(_MOST_FAILURES):
             self._present.end(0)
@@ -208,7 +244,7 @@ class Supervisor:
 
     def _stage(self, repository: Path) -> Staged:
         self._n_staged += 1
-        return stage(repository, self._folder / f"staged-{self._n_staged}")
+        return stage(repository, self._folder / f"staged-{self._n_staged}", versioned=self._settings.watch is not None)
 
     def _upgrade(self, repository: Path) -> bool:
         """Try a new version on a server of its own, then bring the present one to it.
@@ -216,6 +252,7 @@ class Supervisor:
         Returns:
             Whether it was taken or refused; false when it is to be looked at again.
         """
+        staged: Staged | None = None
         try:
             staged = self._stage(repository)
             assert self._live
@@ -234,6 +271,8 @@ class Supervisor:
             return True
         finally:
             self._health.reset()
+            if staged and self._live and staged is not self._live.present:
+                shutil.rmtree(staged.folder, ignore_errors=True)
         self.upgrades += 1
         self.metrics.upgrades.labels("done").inc()
         LOG.info("Version %d serves.", staged.version, extra={"event": "upgraded"})
@@ -246,17 +285,12 @@ class Supervisor:
             UserError: it does not.
         """
         ports = choose_ports(LOOPBACK, Ports(0, 0, 0))
-        trial = self._launch(Arguments(staged.folder, LOOPBACK, ports, drain=1.0))
+        trial = self._launch(Arguments(staged.folder, LOOPBACK, ports))
         present = self._present
         try:
             self._await_answers(trial, lambda: present.dead() is None)
         finally:
             trial.end(0)
-
-
-def _private_metrics(ports: Ports) -> Ports:
-    """The server's own metrics on a free port; the public one is the supervisor's."""
-    return replace(ports, metrics=choose_ports(LOOPBACK, Ports(0, 0, 0)).metrics)
 
 
 def _pause(failures: int) -> float:

@@ -30,7 +30,6 @@ class Arguments:
         ports: none of them 0; the metrics' is always on loopback, for the supervisor alone.
         tls: of the gRPC end point. Triton's HTTP has none, so with it HTTP is for this machine alone.
         poll: follow changes of the repository, which must then be the supervisor's own.
-        drain: seconds that accepted requests have to finish when the server is asked to end.
     """
 
     repository: Path
@@ -38,7 +37,6 @@ class Arguments:
     ports: Ports
     tls: ServerTls | None = None
     poll: bool = False
-    drain: float = 25.0
 
     @property
     def http_host(self) -> str:
@@ -128,7 +126,7 @@ class Installation:
             "--exit-on-error=true",
             "--strict-readiness=true",
             "--disable-auto-complete-config",
-            f"--exit-timeout-secs={given.drain:.0f}",
+            "--exit-timeout-secs=5",
             f"--http-address={given.http_host}",
             f"--http-port={given.ports.http}",
             f"--grpc-address={given.host}",

@@ -69,7 +69,7 @@ def _all_ready(server: ServerProcess, models: tuple[str, ...], version: int) -> 
         return False
 
 
-def until(end: float, stop: Callable[[float], bool]) -> Iterator[None]:
+def until(end: float, stop: Callable[[float], bool | None]) -> Iterator[None]:
     """Pauses until a time or until `stop` says so.
 
     Args:

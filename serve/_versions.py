@@ -1,7 +1,7 @@
-"""The repository that a server which follows new versions reads: the supervisor's own, changed in safe steps only.
+"""The repository that a server reads: the supervisor's own, changed in safe steps only.
 
 An export replaces files of many models, and a server that followed it would for a moment answer with the networks of
-two versions. So the server reads a copy in which each version of an ensemble's steps is a
+two versions. So the server reads a copy. Where it is to follow new versions, each version of an ensemble's steps is a
 model of its own (`coarse_sn_v2`): versions lie beside each other, may differ in shapes and classes, and the ensemble
 moves from one to the other in one step. Two versions in one model's folder would not do: Triton loads both anew
 whenever either changes.
@@ -30,7 +30,7 @@ class Staged:
         folder: a model repository that a server can serve.
         version: of all its models.
         public: models that clients ask.
-        steps: models that an ensemble asks, named after the version too.
+        steps: models that an ensemble asks.
         signature: of the repository that it was copied from.
     """
 
@@ -59,8 +59,13 @@ def signature(repository: Path) -> Signature:
     return tuple(found)
 
 
-def stage(repository: Path, folder: Path) -> Staged:
+def stage(repository: Path, folder: Path, versioned: bool) -> Staged:
     """Copy the newest version of every model of `repository` to the new `folder`.
+
+    Args:
+        repository: what an export wrote.
+        folder: for the copy.
+        versioned: name an ensemble's steps after the version too, so that two versions can lie side by side.
 
     Raises:
         ChangingError: it was changed meanwhile.
@@ -74,7 +79,7 @@ def stage(repository: Path, folder: Path) -> Staged:
             raise UserError(f"The models of {repository} are not of one version; export it anew.")
         version = versions.popitem()[1]
         steps = {step.model_name for config in configs.values() for step in config.ensemble_scheduling.step}
-        names = {name: f"{name}_v{version}" if name in steps else name for name in configs}
+        names = {name: f"{name}_v{version}" if versioned and name in steps else name for name in configs}
         for name, config in configs.items():
             config.name = names[name]
             for step in config.ensemble_scheduling.step:
@@ -140,6 +145,11 @@ class LiveRepository:
         """Take back what `add` and `move` did."""
         self.move(self.present)
         self._drop(staged)
+
+    def withdraw(self) -> None:
+        """Take from clients what they ask; the server refuses new requests, and goes on with those it has."""
+        for name in self.present.public:
+            (self.folder / name).unlink(missing_ok=True)
 
     def settle(self, staged: Staged) -> None:
         """Drop the version that `move` has left."""

@@ -62,8 +62,7 @@ class TritonServer:
         self._tls = tls
         self._wanted_log = log
         self._sink = sink
-        self._drain = drain
-        self._settings = Settings(watch, start_timeout, probe_interval, hung_after)
+        self._settings = Settings(watch, drain, start_timeout, probe_interval, hung_after)
         self._log_file: TextIO | None = None
         self._supervisor: Supervisor | None = None
         self._settled = threading.Event()  # the first start has succeeded or failed
@@ -149,7 +148,7 @@ class TritonServer:
         except OSError as error:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise UserError(f"{self._log} cannot be written ({error.strerror}); choose another log file.") from None
-        given = Arguments(self.repository, self.host, self.ports, self._tls, drain=self._drain)
+        given = Arguments(self.repository, self.host, self.ports, self._tls)
         models = tuple(m for m in (MODEL, _FUSED) if (self.repository / m / "config.pbtxt").is_file())
         sink = self._sink or self._write_line
         self._supervisor = Supervisor(triton, given, models, self._settings, self._folder, sink, self._stop)

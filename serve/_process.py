@@ -17,6 +17,7 @@ from serve._triton import Arguments, Installation
 
 _LAUNCH = Path(__file__).with_name("_launch.py")
 _KEPT_LINES = 400
+_QUOTED, _LONGEST = 6, 400  # lines and characters of them in an error
 
 
 class ServerProcess:
@@ -100,12 +101,13 @@ class ServerProcess:
         return self.n_lines > since and any(words in line for line in recent)
 
     def last_words(self) -> str:
-        """The end of the server's log, errors first where there are any."""
+        """The end of the server's log, only its errors where there are any."""
         if self.code is not None:
             self._reader.join(2.0)  # its last lines may be on their way
-        lines = [line for line in list(self._lines) if line.strip()]
-        errors = [x for x in lines if (x.startswith("E") or "error" in x.lower()) and "cuda" not in x.lower()]
-        return "".join(f"\n  {line}" for line in (errors or lines)[-8:])
+        lines = [line.partition("\\n\\nAt:")[0] for line in list(self._lines) if line.strip()]
+        errors = [line for line in lines if line.startswith("E") and "cuda" not in line.lower()]
+        words = dict.fromkeys(line[:_LONGEST] for line in (errors or lines)[-_QUOTED:])
+        return "".join(f"\n  {line}" for line in words)
 
     def _read(self, sink: Callable[[str], None]) -> None:
         assert self._process.stdout

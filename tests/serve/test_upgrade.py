@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mbdcnn.data.sample import draw
+from mbdcnn.errors import UserError
+from serve._versions import ChangingError, Watch, signature, stage
+from serve.client import MODEL
+from serve.server import TritonServer
+
+
+def _release(exported, repository: Path, version: int, broken: bool = False) -> None:
+    """Put another version of the exported repository in its place, in one rename, as an export does."""
+    new, old = repository.with_name("new"), repository.with_name("old")
+    shutil.copytree(exported.repository, new)
+    for model in filter(Path.is_dir, list(new.iterdir())):
+        (model / "1").rename(model / str(version))
+    if broken:
+        (new / "mask_cn" / str(version) / "model.onnx").write_bytes(b"not a network")
+    if repository.exists():
+        repository.rename(old)
+    new.rename(repository)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _wait(condition, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "too slow"
+        time.sleep(0.1)
+
+
+class Load:
+    """A plain client that asks without a pause, and counts which version answers."""
+
+    def __init__(self, url: str, image: bytes) -> None:
+        import numpy as np
+        from tritonclient import grpc
+
+        self.versions: dict[str, int] = {}
+        self.errors: list[str] = []
+        self._stop = threading.Event()
+        client = grpc.InferenceServerClient(url)
+        tensor = grpc.InferInput("IMAGE", [1, 1], "BYTES")
+        tensor.set_data_from_numpy(np.array([[image]], dtype=np.object_))
+
+        def ask() -> None:
+            while not self._stop.is_set():
+                try:
+                    version = client.infer(MODEL, [tensor]).get_response().model_version
+                    self.versions[version] = self.versions.get(version, 0) + 1
+                except Exception as error:
+                    self.errors.append(str(error))
+
+        self._thread = threading.Thread(target=ask)
+        self._thread.start()
+
+    def __enter__(self) -> Load:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_new_versions_are_taken_and_broken_ones_refused_without_a_failed_request(exported, encode, tmp_path, caplog):
+    repository = tmp_path / "repository"
+    _release(exported, repository, 1)
+    image = encode(draw("test", 0, size=80)[0])
+    with TritonServer(repository, watch=0.3, probe_interval=1.0) as server, Load(server.grpc_url, image) as load:
+        _release(exported, repository, 2)
+        _wait(lambda: server.upgrades == 1)
+        _release(exported, repository, 3, broken=True)
+        _wait(lambda: "is not taken, the old one serves on" in caplog.text)
+        _wait(lambda: load.versions.get("2", 0) > 3)
+        assert not (repository.parent / "live").exists()
+        _release(exported, repository, 4)
+        _wait(lambda: server.upgrades == 2)
+        _wait(lambda: load.versions.get("4", 0) > 3)
+        time.sleep(3.0)  # the processes that were remembered are those that live
+        assert server.restarts == 0
+    assert load.errors == []
+    assert set(load.versions) == {"1", "2", "4"}
+
+
+def test_a_copy_is_of_one_version_and_pins_it(exported, tmp_path):
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
+    repository = tmp_path / "repository"
+    shutil.copytree(exported.repository, repository)
+    for model in filter(Path.is_dir, list(repository.iterdir())):
+        shutil.copytree(model / "1", model / "7")
+    staged = stage(repository, tmp_path / "staged", versioned=True)
+    assert (staged.version, staged.public[0]) == (7, MODEL)
+    assert "coarse_sn_v7" in staged.steps
+    config = (staged.folder / MODEL / "config.pbtxt").read_text()
+    parsed = text_format.Parse(config, model_config_pb2.ModelConfig())
+    assert {step.model_name for step in parsed.ensemble_scheduling.step} == set(staged.steps)
+    assert {step.model_version for step in parsed.ensemble_scheduling.step} == {7}
+    assert not (staged.folder / "coarse_sn_v7" / "1").exists()
+    plain = stage(repository, tmp_path / "plain", versioned=False)
+    assert "coarse_sn" in plain.steps
+
+
+def test_models_of_several_versions_are_refused(exported, tmp_path):
+    repository = tmp_path / "repository"
+    shutil.copytree(exported.repository, repository)
+    (repository / "cam" / "1").rename(repository / "cam" / "2")
+    with pytest.raises(UserError, match="not of one version"):
+        stage(repository, tmp_path / "staged", versioned=True)
+    assert not (tmp_path / "staged").exists()
+    shutil.rmtree(repository)
+    with pytest.raises(ChangingError):  # between the two renames of an export
+        stage(repository, tmp_path / "staged", versioned=True)
+
+
+def test_a_change_is_seen_when_it_has_come_to_rest(tmp_path):
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    (repository / "a").write_text("1")
+    watch = Watch(repository, 0.0, signature(repository))
+    assert not watch.changed()
+    (repository / "a").write_text(json.dumps([1, 2]))
+    assert not watch.changed()  # it may still be written to
+    assert watch.changed()
+    watch.done()
+    assert not watch.changed()

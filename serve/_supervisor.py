@@ -18,13 +18,14 @@ from serve._ports import LOOPBACK, Ports, choose_ports
 from serve._process import ServerProcess
 from serve._triton import Arguments, Installation
 from serve._upgrade import InterruptedUpgradeError, move, until
-from serve._versions import ChangingError, LiveRepository, Staged, Watch, stage
+from serve._live import ChangingError, LiveRepository, Staged, Watch, stage
 from serve.probe import ProbeError
 
 _TICK = 1.0
 _LONGEST_PAUSE = 30.0
 _STEADY = 60.0  # seconds that a server must live for its next end to count as the first
 _MOST_FAILURES = 5
+_BRIEFLY = 2.0  # seconds that a server has which is still starting; it does not listen to signals
 _REST = 10.0  # seconds in which a server without requests unloads its models and ends
 
 
@@ -109,7 +110,7 @@ class Supervisor:
                 self.metrics.up.set(0)
                 if self.server:
                     self._finish_accepted(self.server)
-                    self.server.end(_REST)
+                    self.server.end(_REST if self._answering_since else _BRIEFLY)
                     self.server = None
 
     @property

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from mbdcnn.errors import UserError
 from serve._process import ServerProcess, stubs
-from serve._versions import LiveRepository, Staged
+from serve._live import LiveRepository, Staged
 from serve.probe import ProbeError, request
 
 

@@ -55,7 +55,6 @@ def test_only_clients_with_a_known_certificate_are_answered(exported, certificat
             plain.is_server_live(client_timeout=5.0)
         assert ask(server.http_url)  # for this machine's probes
         assert _listens_on(server.ports.http) == _listens_on(server.ports.metrics) == {"127.0.0.1"}
-        assert _listens_on(server.ports.grpc) == {"0.0.0.0"}
 
 
 def _listens_on(port: int) -> set[str]:

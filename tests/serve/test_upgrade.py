@@ -10,7 +10,7 @@ import pytest
 
 from mbdcnn.data.sample import draw
 from mbdcnn.errors import UserError
-from serve._versions import ChangingError, Watch, signature, stage
+from serve._live import ChangingError, Watch, signature, stage
 from serve.client import MODEL
 from serve.server import TritonServer
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from mbdcnn.errors import UserError
 from serve._health import Health
+from serve._live import ChangingError, LiveRepository, Staged, Watch, stage
 from serve._log import LOG
 from serve._metrics import Metrics, MetricsEndpoint, fetch
 from serve._ports import LOOPBACK, Ports, choose_ports
 from serve._process import ServerProcess
 from serve._triton import Arguments, Installation
 from serve._upgrade import InterruptedUpgradeError, move, until
-from serve._live import ChangingError, LiveRepository, Staged, Watch, stage
 from serve.probe import ProbeError
 
 _TICK = 1.0

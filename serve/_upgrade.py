@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from mbdcnn.errors import UserError
-from serve._process import ServerProcess, stubs
 from serve._live import LiveRepository, Staged
+from serve._process import ServerProcess, stubs
 from serve.probe import ProbeError, request
 
 

@@ -27,7 +27,7 @@ class Staged:
     """One version of a repository, complete, in a folder of its own.
 
     Attributes:
-        folder: a model repository that a server can serve.
+        folder: holds `repository`, as it was written, and `models`, which are it under names of their own.
         version: of all its models.
         public: models that clients ask.
         steps: models that an ensemble asks.
@@ -39,6 +39,16 @@ class Staged:
     public: tuple[str, ...]
     steps: tuple[str, ...]
     signature: Signature
+
+    @property
+    def repository(self) -> Path:
+        """A model repository that a server can serve as it is."""
+        return self.folder / "repository"
+
+    @property
+    def models(self) -> Path:
+        """The models as they go into a live repository."""
+        return self.folder / "models"
 
 
 class ChangingError(Exception):
@@ -74,6 +84,8 @@ def stage(repository: Path, folder: Path, versioned: bool) -> Staged:
     try:
         before = signature(repository)
         configs = {path.parent.name: _parse(path) for path in sorted(repository.glob(f"*/{_CONFIG}"))}
+        if not configs:
+            raise ChangingError
         versions = {name: _newest(repository / name) for name in configs}
         if len(set(versions.values())) != 1:
             raise UserError(f"The models of {repository} are not of one version; export it anew.")
@@ -81,12 +93,14 @@ def stage(repository: Path, folder: Path, versioned: bool) -> Staged:
         steps = {step.model_name for config in configs.values() for step in config.ensemble_scheduling.step}
         names = {name: f"{name}_v{version}" if versioned and name in steps else name for name in configs}
         for name, config in configs.items():
+            copy = folder / "repository" / name
+            _copy(repository / name, copy, version)
             config.name = names[name]
             for step in config.ensemble_scheduling.step:
                 step.model_name, step.model_version = names.get(step.model_name, step.model_name), version
-            _write(repository / name, config, folder / names[name], version)
+            _rename(copy, config, folder / "models" / names[name], version)
         # else the models' processes would write here, and a polling server take that for a new version
-        compileall.compile_dir(folder, quiet=2)
+        compileall.compile_dir(folder / "repository", quiet=2)
         if signature(repository) != before:
             raise ChangingError
     except OSError as error:
@@ -134,12 +148,12 @@ class LiveRepository:
     def add(self, staged: Staged) -> None:
         """Lay a version's steps beside the present one's."""
         for name in staged.steps:
-            (staged.folder / name).rename(self.folder / name)
+            (staged.models / name).rename(self.folder / name)
 
     def move(self, staged: Staged) -> None:
         """Let what clients ask be this version."""
         for name in staged.public:
-            self._point(name, staged.folder / name)
+            self._point(name, staged.models / name)
 
     def retreat(self, staged: Staged) -> None:
         """Take back what `add` and `move` did."""
@@ -218,11 +232,17 @@ def _parse(config: Path) -> Any:
         raise UserError(f"{config} is not a model configuration; export the repository anew.") from None
 
 
-def _write(model: Path, config: Any, out: Path, version: int) -> None:
-    """Copy one version of a model, with this configuration."""
-    from google.protobuf import text_format
-
+def _copy(model: Path, out: Path, version: int) -> None:
+    """Copy one version of a model."""
     others = {path.name for path in model.iterdir() if path.name.isdigit() and int(path.name) != version}
     # not as hard links: a polling server takes the removal of the other name for a change
     shutil.copytree(model, out, ignore=lambda folder, names: others & {*names} | {"__pycache__"})
+
+
+def _rename(model: Path, config: Any, out: Path, version: int) -> None:
+    """Make a model that has this configuration and the files of another; links lead to what lies beside those."""
+    from google.protobuf import text_format
+
+    shutil.copytree(model, out, ignore=shutil.ignore_patterns(str(version)))
+    (out / str(version)).symlink_to(model / str(version))
     (out / _CONFIG).write_text(text_format.MessageToString(config))

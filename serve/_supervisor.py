@@ -286,7 +286,7 @@ class Supervisor:
             UserError: it does not.
         """
         ports = choose_ports(LOOPBACK, Ports(0, 0, 0))
-        trial = self._launch(Arguments(staged.folder, LOOPBACK, ports))
+        trial = self._launch(Arguments(staged.repository, LOOPBACK, ports))
         present = self._present
         try:
             self._await_answers(trial, lambda: present.dead() is None)

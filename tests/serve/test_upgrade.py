@@ -81,7 +81,6 @@ def test_new_versions_are_taken_and_broken_ones_refused_without_a_failed_request
         _release(exported, repository, 3, broken=True)
         _wait(lambda: "is not taken, the old one serves on" in caplog.text)
         _wait(lambda: load.versions.get("2", 0) > 3)
-        assert not (repository.parent / "live").exists()
         _release(exported, repository, 4)
         _wait(lambda: server.upgrades == 2)
         _wait(lambda: load.versions.get("4", 0) > 3)
@@ -102,11 +101,12 @@ def test_a_copy_is_of_one_version_and_pins_it(exported, tmp_path):
     staged = stage(repository, tmp_path / "staged", versioned=True)
     assert (staged.version, staged.public[0]) == (7, MODEL)
     assert "coarse_sn_v7" in staged.steps
-    config = (staged.folder / MODEL / "config.pbtxt").read_text()
+    config = (staged.models / MODEL / "config.pbtxt").read_text()
     parsed = text_format.Parse(config, model_config_pb2.ModelConfig())
     assert {step.model_name for step in parsed.ensemble_scheduling.step} == set(staged.steps)
     assert {step.model_version for step in parsed.ensemble_scheduling.step} == {7}
-    assert not (staged.folder / "coarse_sn_v7" / "1").exists()
+    assert [p.name for p in (staged.models / "coarse_sn_v7").iterdir() if p.is_dir()] == ["7"]
+    assert (staged.models / "coarse_sn_v7" / "7").resolve().parent == staged.repository / "coarse_sn"
     plain = stage(repository, tmp_path / "plain", versioned=False)
     assert "coarse_sn" in plain.steps
 

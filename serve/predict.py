@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from tqdm import tqdm
 
 from mbdcnn.errors import UserError
+from mbdcnn.files import replacing
 from mbdcnn.preprocessing import ImageError, decode_image
-from serve.client import Client, ImageRefusedError, Result
+from serve.client import Answer, Client, ImageRefusedError, Result, image_files
 from serve.pictures import cam_picture, overlay_picture
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 TABLE = "predictions.csv"
+_KEEP_SECONDS = 10.0
 
 
 def predict_files(
-    url: str,
+    client: Client,
     paths: Sequence[str | Path],
     out: Path | None = None,
     *,
     in_flight: int = 4,
-    deadline: float = 60.0,
     say: Callable[[str], None] | None = None,
+    progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Ask a server about images; write masks, activation maps, overlays and a table.
 
+    Each file appears whole or not at all, and replaces what an earlier call left under its name. The table is also
+    written every few seconds, and when the work is stopped.
+
     Args:
-        url: `HOST:PORT` of the server's gRPC address.
+        client: of the server.
         paths: image files, and folders of JPEG, PNG and BMP files (not those in their sub-folders).
         out: folder for `<stem>_mask.png`, `<stem>_cam.png`, `<stem>_overlay.png` and `predictions.csv`;
             nothing is written when None.
         in_flight: images on the way at a time.
-        deadline: seconds that one image may take.
         say: told one line about each image as soon as it is answered or refused; standard error when None.
+        progress: show a bar on standard error.
 
     Returns:
         One JSON-able entry per image, in order: `image`, `label`, `probabilities` by class, `lesion_fraction`
@@ -48,20 +55,25 @@ def predict_files(
         UserError: nothing to ask about, the server is absent or cannot answer, or `out` cannot be written.
             What was answered before is in the table.
     """
-    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    say = say or (lambda line: tqdm.write(line, file=sys.stderr))
     images = list_images(paths)
     stems = _unique_stems(images)
     entries: list[dict[str, Any]] = []
-    classes: tuple[str, ...] = ()
     if out is not None:
         _make_folder(out, paths)
+    classes = client.classes()
+    outputs = ("PROBABILITIES", "MASK_PNG") if out is None else ("PROBABILITIES", "MASK_PNG", "CAM")
+    answers = client.stream(images, outputs=outputs, in_flight=in_flight)
+    kept = time.monotonic()
     try:
-        with Client(url, deadline) as client:
-            classes = client.classes()
-            for image, stem, result in zip(images, stems, client.predict_many(images, in_flight), strict=True):
-                entry = _entry(image, stem, result, out)
-                entries.append(entry)
-                say(describe(entry))
+        with tqdm(total=len(images), desc="predict", unit="image", leave=False, disable=not progress) as bar:
+            for image, stem, answer in zip(images, stems, answers, strict=True):
+                entries.append(_entry(image, stem, answer, out))
+                say(describe(entries[-1]))
+                bar.update()
+                if out is not None and time.monotonic() - kept > _KEEP_SECONDS:
+                    _write_table(entries, classes, out)
+                    kept = time.monotonic()
     finally:
         if out is not None and entries:
             _write_table(entries, classes, out)
@@ -86,10 +98,7 @@ def list_images(paths: Iterable[str | Path]) -> list[Path]:
     images: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = [p for p in sorted(path.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()]
-            if not inside:
-                raise UserError(f"{path} holds no images ({', '.join(SUFFIXES)}); name a folder that does.")
-            images |= dict.fromkeys(inside)
+            images |= dict.fromkeys(image_files(path))
         else:
             images[path] = None  # a missing file is that file's own error, the others are answered
     if not images:
@@ -97,9 +106,10 @@ def list_images(paths: Iterable[str | Path]) -> list[Path]:
     return list(images)
 
 
-def _entry(image: Path, stem: str, result: Result | UserError, out: Path | None) -> dict[str, Any]:
-    if isinstance(result, UserError):
-        return {"image": str(image), "error": str(result)}
+def _entry(image: Path, stem: str, answer: Answer, out: Path | None) -> dict[str, Any]:
+    if answer.result is None:
+        return {"image": str(image), "error": str(answer.error)}
+    result = answer.result
     entry: dict[str, Any] = {
         "image": str(image),
         "label": result.label,
@@ -121,20 +131,29 @@ def _write_pictures(image: Path, stem: str, result: Result, out: Path) -> dict[s
         raise ImageRefusedError(f"{image}: changed while it was being asked about; ask again.") from None
     if pixels.shape[:2] != result.mask.shape:
         raise ImageRefusedError(f"{image}: changed while it was being asked about; ask again.")
-    pictures = {
-        "mask": Image.fromarray(result.mask),
-        "cam": cam_picture(result.cam, *result.mask.shape),
-        "overlay": overlay_picture(pixels, result.mask, result.cam),
+    encoded = {
+        "mask": result.mask_png,
+        "cam": _png(cam_picture(result.cam, *result.mask.shape)),
+        "overlay": _png(overlay_picture(pixels, result.mask, result.cam)),
     }
-    files = {kind: out / f"{stem}_{kind}.png" for kind in pictures}
-    for kind, picture in pictures.items():
-        try:
-            picture.save(files[kind])
-        except OSError as error:
-            raise UserError(
-                f"{files[kind]} cannot be written ({error.strerror or error}); make room or change --out."
-            ) from None
+    files = {kind: out / f"{stem}_{kind}.png" for kind in encoded}
+    for kind, data in encoded.items():
+        _write(files[kind], data)
     return {kind: str(file) for kind, file in files.items()}
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _write(file: Path, data: bytes) -> None:
+    try:
+        with replacing(file) as part:
+            part.write_bytes(data)
+    except OSError as error:
+        raise UserError(f"{file} cannot be written ({error.strerror or error}); make room or change --out.") from None
 
 
 def _unique_stems(images: Sequence[Path]) -> list[str]:
@@ -162,10 +181,8 @@ def _make_folder(out: Path, paths: Iterable[str | Path]) -> None:
 
 def _write_table(entries: Sequence[dict[str, Any]], classes: Sequence[str], out: Path) -> None:
     columns = ("image", "label", *classes, "lesion_fraction", "mask", "cam", "overlay", "error")
-    try:
-        with (out / TABLE).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows({**entry, **entry.get("probabilities", {})} for entry in entries)
-    except OSError as error:
-        raise UserError(f"{out / TABLE} cannot be written ({error.strerror}); make room or change --out.") from None
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({**entry, **entry.get("probabilities", {})} for entry in entries)
+    _write(out / TABLE, text.getvalue().encode())

@@ -10,6 +10,8 @@ import click
 
 from mbdcnn.cli._shared import FOLDER, answer, json_option
 
+_SECONDS = click.FloatRange(min=0, min_open=True)
+
 
 @click.command()
 @click.option("--run", type=FOLDER, required=True, help="Run folder with all three stages.")
@@ -87,15 +89,36 @@ def serve(
 @click.argument("images", nargs=-1, type=FOLDER, required=True)
 @click.option("--url", default="127.0.0.1:8001", show_default=True, help="The server's gRPC address, HOST:PORT.")
 @click.option("--out", type=FOLDER, help="Folder for masks, maps, overlays and predictions.csv.")
+@click.option("--model", type=click.Choice(["mbdcnn", "mbdcnn_fused"]), default="mbdcnn", show_default=True)
+@click.option("--concurrency", type=click.IntRange(1, 256), default=4, show_default=True, help="Images on the way.")
+@click.option("--deadline", type=_SECONDS, default=60.0, show_default=True, help="Seconds that one image may take.")
 @click.option("--wait", default=0.0, metavar="SECONDS", help="How long to wait for a server that is still starting.")
+@click.option("--tls-ca", type=FOLDER, help="PEM of the server's authority; encrypts the connection.")
+@click.option("--tls-cert", type=FOLDER, help="PEM of this client's certificate, for a server that asks for one.")
+@click.option("--tls-key", type=FOLDER, help="PEM of the certificate's key.")
 @json_option
-def predict(images: tuple[Path, ...], url: str, out: Path | None, wait: float, as_json: bool) -> None:
+def predict(
+    images: tuple[Path, ...],
+    url: str,
+    out: Path | None,
+    model: str,
+    concurrency: int,
+    deadline: float,
+    wait: float,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    as_json: bool,
+) -> None:
     """Ask a server for the diagnosis and the lesion mask of images or folders of images."""
-    from serve.client import wait_until_ready
+    from serve.client import Client, Retry, TlsFiles, wait_until_ready
     from serve.predict import predict_files
 
-    wait_until_ready(url, wait)
-    answers = predict_files(url, list(images), out)
+    tls = TlsFiles(tls_ca, tls_cert, tls_key) if tls_ca or tls_cert or tls_key else None
+    wait_until_ready(url, wait, model=model, tls=tls)
+    # more patient than a program that answers somebody: a server that restarts is back within ten seconds or so
+    with Client(url, deadline, model=model, tls=tls, retry=Retry(attempts=10)) as client:
+        answers = predict_files(client, list(images), out, in_flight=concurrency, progress=sys.stderr.isatty())
     if as_json:
         click.echo(json.dumps(answers, indent=2))
     if any("error" in answer for answer in answers):

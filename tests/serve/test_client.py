@@ -9,7 +9,8 @@ import pytest
 from mbdcnn.errors import UserError
 from serve import client as room
 from serve._triton import Ports, choose_ports
-from serve.client import Client, ImageRefusedError, ServerError
+from serve.client import Client, ImageRefusedError, ServerError, _images
+from serve.client._errors import sentence as own_words
 
 
 def test_the_client_does_without_pytorch():
@@ -35,7 +36,7 @@ def test_a_wrong_address_is_refused_before_connecting(url):
 
 
 def test_files_are_checked_before_sending(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "MAX_BYTES", 10)
+    monkeypatch.setattr(_images, "MAX_BYTES", 10)
     empty, large = tmp_path / "empty.jpg", tmp_path / "large.jpg"
     empty.touch()
     large.write_bytes(bytes(11))
@@ -62,13 +63,12 @@ def test_files_are_checked_before_sending(tmp_path, monkeypatch):
     ],
 )
 def test_the_models_own_words_are_kept(message, sentence):
-    assert room._sentence(message) == sentence
+    assert own_words(message) == sentence
 
 
 @pytest.mark.server
-def test_a_server_without_the_model_is_named(url, monkeypatch):
-    monkeypatch.setattr(room, "MODEL", "other")
-    with Client(url) as client, pytest.raises(ServerError, match=r"does not serve the model other"):
+def test_a_server_without_the_model_is_named(url):
+    with Client(url, model="other") as client, pytest.raises(ServerError, match=r"does not serve the model other"):
         client.predict(b"image")
 
 
@@ -82,7 +82,8 @@ def test_a_deadline_is_kept(url):
 
 
 def test_waiting_for_a_server_ends():
-    room.wait_until_ready("127.0.0.1:1", 0)
+    with pytest.raises(ServerError, match=r"No server answers at 127.0.0.1:1;"):
+        room.wait_until_ready("127.0.0.1:1", 0)
     with pytest.raises(ServerError, match=r"No server answers at 127.0.0.1:1;"):
         room.wait_until_ready("127.0.0.1:1", 0.5)
 

@@ -10,6 +10,7 @@ from PIL import Image
 from mbdcnn.classes import CLASSES
 from mbdcnn.data.sample import draw
 from mbdcnn.errors import UserError
+from serve.client import Client
 from serve.pictures import cam_picture, overlay_picture
 from serve.predict import _unique_stems, list_images, predict_files
 
@@ -47,20 +48,21 @@ def test_pictures_of_equal_names_do_not_overwrite_each_other(tmp_path):
 
 
 def test_out_may_not_be_the_folder_of_images(folder):
-    with pytest.raises(UserError, match=r"also a folder of images"):
-        predict_files("127.0.0.1:1", [folder], folder)
+    with Client("127.0.0.1:1") as client, pytest.raises(UserError, match=r"also a folder of images"):
+        predict_files(client, [folder], folder)
 
 
 def test_an_absent_server_ends_it_all(folder, tmp_path):
-    with pytest.raises(UserError, match=r"No server answers at 127.0.0.1:1"):
-        predict_files("127.0.0.1:1", [folder], tmp_path / "out")
+    with Client("127.0.0.1:1") as client, pytest.raises(UserError, match=r"No server answers at 127.0.0.1:1"):
+        predict_files(client, [folder], tmp_path / "out")
 
 
 @pytest.mark.server
 def test_a_bad_file_among_several(url, folder, tmp_path, capsys):
     (folder / "letter.jpg").write_text("Dear colleague, ...")
     out = tmp_path / "out"
-    entries = predict_files(url, [folder, tmp_path / "absent.png"], out)
+    with Client(url) as client:
+        entries = predict_files(client, [folder, tmp_path / "absent.png"], out)
     json.dumps(entries)
     by_name = {e["image"].rpartition("/")[2]: e for e in entries}
     assert "not a readable JPEG, PNG or BMP" in by_name["letter.jpg"]["error"]

@@ -9,7 +9,7 @@ import pytest
 from mbdcnn.classes import CLASSES
 from mbdcnn.data.sample import draw
 from mbdcnn.preprocessing import decode_image, restore
-from serve.client import MODEL, OUTPUTS, Client, ImageRefusedError, Result
+from serve.client import MODEL, OUTPUTS, Client, ImageRefusedError
 
 pytestmark = pytest.mark.server
 SUBSETS = [s for n in range(1, len(OUTPUTS) + 1) for s in combinations(OUTPUTS, n)]
@@ -110,8 +110,8 @@ def test_the_bad_member_of_a_batch_is_named(client, encode):
 def test_bad_requests_among_many_cost_only_themselves(client, encode):
     good = encode(draw("test", 0, size=80)[0])
     images = [b"bad" if i % 8 == 3 else good for i in range(32)]
-    answers = list(client.predict_many(images, in_flight=8))
-    assert [isinstance(a, Result) for a in answers] == [i % 8 != 3 for i in range(32)]
+    answers = list(client.stream(images, in_flight=8))
+    assert [a.result is not None for a in answers] == [i % 8 != 3 for i in range(32)]
 
 
 def test_many_clients_at_once(url, encode):

@@ -9,7 +9,8 @@ from mbdcnn.errors import UserError
 _UNREACHED = ("failed to connect", "connection refused", "no address", "dns resolution", "resolver")
 _UNQUEUED = ("maximum queue size", "queue is full")
 _EXPIRED = "timeout expired"  # the server's own deadline, which the client's request set
-_TLS = ("ssl", "certificate", "handshake", "peer name")
+_TLS = ("ssl", "certificate", "handshake", "verification check")
+_HUNG_UP = ("socket closed", "connection reset")
 
 
 class ServerError(UserError):
@@ -68,6 +69,11 @@ def explain(status: str, message: str, *, url: str, model: str, name: str, deadl
         return ServerError(
             f"The server at {url} is not the one that --tls-ca vouches for, or does not speak TLS; "
             "give the authority of its certificate and an address that the certificate names."
+        )
+    if status == "UNAVAILABLE" and _says(words, _UNREACHED) and _says(words, _HUNG_UP):
+        return ServerError(
+            f"The server at {url} hangs up on this client; it may want TLS (--tls-ca), with a certificate of the "
+            "client (--tls-cert, --tls-key), or the address may be of another service."
         )
     if status == "UNAVAILABLE" and _says(words, _UNREACHED):
         return ServerError(

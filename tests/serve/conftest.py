@@ -98,7 +98,7 @@ def url(exported: Exported) -> Iterator[str]:
         yield server.grpc_url
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def encode() -> Callable[..., bytes]:
     def encode(image: np.ndarray, kind: str = "PNG") -> bytes:
         buffer = io.BytesIO()

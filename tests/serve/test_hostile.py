@@ -186,8 +186,7 @@ def _bad_sentence(kind: str, status: str, message: str) -> str | None:
     words = sentence(message)
     if status != "INVALID_ARGUMENT":
         return f"{kind}: {status} {message}"
-    if _INTERNAL.search(message) or len(words) > _LONGEST
- or "\n" in words or not re.match(r"[\[\w]", words):
+    if _INTERNAL.search(message) or len(words) > _LONGEST or "\n" in words or not re.match(r"[\[\w]", words):
         return f"{kind}: {message}"
     return None
 

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -103,3 +106,60 @@ def test_large_pictures_are_scaled_down_and_thin_ones_survive():
     assert cam_picture(np.ones((7, 7), np.float32), 3000, 4000).size == (1600, 1200)
     assert cam_picture(np.ones((7, 7), np.float32), 1, 5000).size == (1600, 1)
     overlay_picture(np.zeros((1, 5000, 3), np.uint8), np.zeros((1, 5000), np.uint8), np.zeros((7, 7), np.float32))
+
+
+def _predict(url, *words):
+    command = [sys.executable, "-m", "mbdcnn", "predict", "--url", url, *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _rows(out):
+    with (out / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.server
+def test_the_command_answers_all_it_can_and_ends_with_code_2(url, folder, tmp_path):
+    (folder / "letter.jpg").write_text("Dear colleague, ...")
+    out = tmp_path / "out"
+    for _ in range(2):  # a second call replaces what the first one left
+        process = _predict(url, folder, "--out", out, "--concurrency", 2, "--deadline", 50, "--json")
+        document, errors = process.communicate(timeout=120)
+        assert process.returncode == 2, errors
+        assert [("error" in entry) for entry in json.loads(document)] == [False, False, True]
+        assert [bool(row["error"]) for row in _rows(out)] == [False, False, True]
+        assert not list(out.glob("*.part"))
+
+
+@pytest.mark.server
+def test_ctrl_c_leaves_a_whole_table_of_what_was_done(url, folder, tmp_path):
+    picture = (folder / "lesion0.jpg").read_bytes()
+    for i in range(3000):
+        (folder / f"copy{i:04}.jpg").write_bytes(picture)
+    out = tmp_path / "out"
+    process = _predict(url, folder, "--out", out)
+    told = [process.stderr.readline() for _ in range(5)]
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1].startswith("mbdcnn: stopped")
+    assert "Traceback" not in errors
+    rows = _rows(out)
+    assert len(told) <= len(rows) < 3000
+    for row in rows:
+        assert row["label"] in CLASSES
+        assert _pixels(out / f"{row['image'].rpartition('/')[2][:-4]}_mask.png").ndim == 2
+
+
+def test_wrong_options_are_one_sentence(folder):
+    for words, sentence in (
+        (["--tls-cert", folder / "lesion0.jpg"], "--tls-cert and --tls-key belong together"),
+        (["--tls-ca", folder / "lesion0.jpg"], "is not a PEM file"),
+        (["--concurrency", 0], "0 is not in the range"),
+        (["--deadline", 0], "0.0 is not in the range"),
+    ):
+        process = _predict("127.0.0.1:1", folder, *words)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert sentence in errors
+        assert "Traceback" not in errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -111,6 +112,7 @@ def predict(
     as_json: bool,
 ) -> None:
     """Ask a server for the diagnosis and the lesion mask of images or folders of images."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC's own log says of a failure, our sentence says too
     from serve.client import Client, Retry, TlsFiles, wait_until_ready
     from serve.predict import predict_files
 

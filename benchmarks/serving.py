@@ -33,7 +33,7 @@ from PIL import Image
 from mbdcnn import config, presets
 from mbdcnn.data.sample import draw
 from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN, MutualBootstrap
-from serve._triton import stubs
+from serve._process import stubs
 from serve.client import AsyncClient, Retry
 from serve.export import export_networks
 from serve.server import TritonServer

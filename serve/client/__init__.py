@@ -14,10 +14,11 @@ from serve.client._errors import (
     ServerBusyError,
     ServerError,
 )
-from serve.client._images import TINY_IMAGE, ImageLike, image_files, read_image
+from serve.client._images import ImageLike, image_files, read_image
 from serve.client._result import OUTPUTS, Answer, Result
 from serve.client._retry import Retry
 from serve.client._sync import Client, wait_until_ready
+from serve.probe import TINY_IMAGE
 
 __all__ = [
     "BATCH",

@@ -12,8 +12,9 @@ import numpy as np
 
 from serve.client._connection import BATCH, Connection
 from serve.client._errors import ImageRefusedError, NotAnsweredError
-from serve.client._images import TINY_IMAGE, ImageLike, name_of, pictures, read_image
+from serve.client._images import ImageLike, name_of, pictures, read_image
 from serve.client._result import OUTPUTS, Answer, Result, results
+from serve.probe import TINY_IMAGE
 
 
 class AsyncClient(Connection):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from pathlib import Path
-
-from PIL import Image
 
 from mbdcnn.errors import UserError
 from mbdcnn.preprocessing import MAX_BYTES
@@ -66,12 +63,3 @@ def _check_size(size: int, name: str) -> None:
         raise ImageRefusedError(f"{name}: the image is empty.")
     if size > MAX_BYTES:
         raise ImageRefusedError(f"{name}: the image file has {size} bytes, more than {MAX_BYTES}.")
-
-
-def _tiny_image() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (16, 16), (200, 150, 130)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-TINY_IMAGE = _tiny_image()

@@ -14,9 +14,10 @@ import numpy as np
 
 from serve.client._connection import BATCH, MODEL, Connection, TlsFiles
 from serve.client._errors import AnswerLostError, ImageRefusedError, NotAnsweredError, ServerError
-from serve.client._images import TINY_IMAGE, ImageLike, name_of, pictures, read_image
+from serve.client._images import ImageLike, name_of, pictures, read_image
 from serve.client._result import OUTPUTS, Answer, Result, results
 from serve.client._retry import Retry
+from serve.probe import TINY_IMAGE
 
 
 class Client(Connection):

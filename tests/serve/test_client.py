@@ -8,7 +8,7 @@ import pytest
 
 from mbdcnn.errors import UserError
 from serve import client as room
-from serve._triton import Ports, choose_ports
+from serve._ports import Ports, choose_ports
 from serve.client import Client, ImageRefusedError, ServerError, _images
 from serve.client._errors import sentence as own_words
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +16,10 @@ from cryptography.x509.oid import NameOID
 
 from mbdcnn.data.sample import draw
 from mbdcnn.errors import UserError
-from serve._triton import Installation, Ports, choose_ports
-from serve.client import Client, Retry, ServerError, TlsFiles, wait_until_ready
+from serve._ports import Ports
+from serve._tls import ServerTls
+from serve.client import Client, Retry, ServerError, TlsFiles
+from serve.server import TritonServer
 
 ONCE = Retry(attempts=1)
 
@@ -62,30 +62,12 @@ def authority(tmp_path_factory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def tls_url(exported, authority, tmp_path_factory) -> Iterator[str]:
+def tls_url(exported, authority) -> Iterator[str]:
     """A tritonserver that speaks TLS only and asks for the client's certificate."""
     server = authority.issue("server", x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
-    folder = tmp_path_factory.mktemp("triton")
-    triton = Installation.find()
-    triton.link_backends(folder / "backends")
-    ports = choose_ports("127.0.0.1", Ports(0, 0, 0))
-    command = triton.command(exported.repository, folder / "backends", "127.0.0.1", ports, f"mbdcnn_tls_{os.getpid()}_")
-    command += [
-        "--grpc-use-ssl=1",
-        "--grpc-use-ssl-mutual=1",
-        f"--grpc-server-cert={server.cert}",
-        f"--grpc-server-key={server.key}",
-        f"--grpc-root-cert={server.ca}",
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=triton.environment())
-    url = f"127.0.0.1:{ports.grpc}"
-    try:
-        wait_until_ready(url, 120, tls=authority.issue("probe"))
-        yield url
-    finally:
-        process.terminate()
-        process.wait(60)
+    tls = ServerTls(server.cert, server.key, server.ca)
+    with TritonServer(exported.repository, ports=Ports(0, 0, 0), tls=tls) as running:
+        yield running.grpc_url
 
 
 @pytest.mark.server

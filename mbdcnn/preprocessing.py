@@ -18,6 +18,8 @@ FORMATS = ("JPEG", "PNG", "BMP")
 # An image with more is refused by its header, before a pixel is decoded.
 MAX_PIXELS = 1_000_000 * int(os.environ.get("MBDCNN_MAX_MEGAPIXELS", "64"))
 MAX_BYTES = 64 * 2**20
+# Of an encoded image that a server reads; one with more is refused before anything looks into it.
+MAX_ENCODED_BYTES = 2**20 * int(os.environ.get("MBDCNN_MAX_ENCODED_MB", "32"))
 MASK_THRESHOLD = 0.5
 
 

@@ -1,4 +1,4 @@
-"""The three networks and the activation map as four ONNX graphs that a Triton ensemble chains."""
+"""The three networks and the activation map as four ONNX graphs that a Triton ensemble chains, and as one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mbdcnn.cam import class_activation_map
 from mbdcnn.networks import binarise, guiding_mask
+from serve._profiles import FUSED
 
 if TYPE_CHECKING:
     import onnx
@@ -66,6 +67,16 @@ class _EnhancedSN(nn.Module):
         return self.network(image, cam)
 
 
+class _Networks(nn.Module):
+    def __init__(self, networks: MutualBootstrap) -> None:
+        super().__init__()
+        self.networks = networks
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        said = self.networks(image)
+        return said.probabilities, said.coarse_mask.to(torch.uint8), said.cam, said.lesion_probability
+
+
 @dataclass(frozen=True)
 class _Graph:
     """How one model of the repository is exported.
@@ -84,23 +95,30 @@ class _Graph:
     aliases: tuple[tuple[str, str], ...] = ()
 
 
-GRAPHS = {
+# In the order in which the ensemble asks them.
+CHAIN = {
     "coarse_sn": _Graph(_CoarseSN, ("image",), ("mask", "mask_out")),
     "mask_cn": _Graph(_MaskCN, ("image", "mask"), ("probabilities", "logits", "features")),
     "cam": _Graph(_Cam, ("features", "logits"), ("cam",), (("cam", "cam_out"),)),
     "enhanced_sn": _Graph(_EnhancedSN, ("image", "cam"), ("lesion",), (("lesion", "lesion_out"),)),
 }
+GRAPHS = CHAIN | {
+    FUSED: _Graph(
+        _Networks, ("image",), ("probabilities", "mask_out", "cam_out", "lesion"), (("lesion", "lesion_out"),)
+    )
+}
 
 
 def write_graphs(
-    networks: MutualBootstrap, image_size: int, folder: Path, done: Callable[[], object]
+    networks: MutualBootstrap, image_size: int, folder: Path, version: int, done: Callable[[], object]
 ) -> dict[str, dict[str, list[int]]]:
-    """Write `<model>/1/model.onnx` for each network, float32, with a dynamic batch.
+    """Write `<model>/<version>/model.onnx` for each network, float32, with a dynamic batch.
 
     Args:
         networks: in evaluation mode, on the CPU.
         image_size: S, the side of the square input in pixels.
         folder: the model repository.
+        version: of every model.
         done: called after each.
 
     Returns:
@@ -116,7 +134,7 @@ def write_graphs(
         results = results if isinstance(results, tuple) else (results,)
         tensors |= dict(zip(graph.outputs, results, strict=True))
         model = _to_onnx(module, arguments, graph)
-        _write(model, graph, folder / name / "1" / "model.onnx")
+        _write(model, graph, folder / name / str(version) / "model.onnx")
         seen = {n: list(tensors[n].shape[1:]) for n in (*graph.inputs, *graph.outputs)}
         shapes[name] = seen | {alias: seen[n] for n, alias in graph.aliases}
         done()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,8 @@ import torch
 from mbdcnn.data.sample import draw
 from mbdcnn.errors import UserError
 from mbdcnn.preprocessing import MASK_THRESHOLD, Preprocessing, prepare, restore
-from serve._graphs import GRAPHS
+from serve._graphs import CHAIN, GRAPHS
+from serve._profiles import FUSED
 
 if TYPE_CHECKING:
     from mbdcnn.networks import MutualBootstrap
@@ -23,16 +24,20 @@ AT_LEAST = {"coarse_mask_JA": 0.999, "mask_JA": 0.999}
 _SEED = 2017
 
 
-def check_parity(networks: MutualBootstrap, spec: Preprocessing, repository: Path) -> dict[str, object]:
-    """Compare ONNX Runtime with PyTorch on drawn lesions and on noise.
+def check_parity(
+    networks: MutualBootstrap, spec: Preprocessing, repository: Path, version: int = 1
+) -> dict[str, object]:
+    """Compare ONNX Runtime with PyTorch on drawn lesions and on noise, network by network and in one graph.
 
     Args:
         networks: the trained networks, in evaluation mode, on the CPU.
         spec: how images become network input.
-        repository: holds `<model>/1/model.onnx` of every network.
+        repository: holds `<model>/<version>/model.onnx` of every network.
+        version: of the networks.
 
     Returns:
-        `{"images", "max_abs": {...}, "min_JA": {...}, "tolerances": {...}}`.
+        `{"images", "max_abs": {...}, "min_JA": {...}, "fused": {...}, "tolerances": {...}}`; of `fused` the same two
+        again.
 
     Raises:
         UserError: a figure lies outside its tolerance.
@@ -47,27 +52,31 @@ def check_parity(networks: MutualBootstrap, spec: Preprocessing, repository: Pat
         "cam": said.cam.numpy(),
         "lesion_probability": said.lesion_probability.numpy(),
     }
-    found = _run(repository, inputs)
-    pairs = [
-        ("probabilities", "probabilities"),
-        ("logits", "logits"),
-        ("cam", "cam"),
-        ("lesion_probability", "lesion"),
-    ]
-    max_abs = {ours: float(np.abs(expected[ours] - found[theirs]).max()) for ours, theirs in pairs}
+    chain = _compare(images, expected, said.coarse_mask.numpy() > 0, run_chain(repository, version, inputs))
+    one = _run(repository, version, FUSED, {"image": inputs})
+    fused = _compare(images, expected, said.coarse_mask.numpy() > 0, {**one, "cam": one["cam_out"]})
+    return {
+        "images": len(images),
+        **chain,
+        "fused": fused,
+        "tolerances": {"max_abs": AT_MOST, "min_JA": AT_LEAST},
+    }
+
+
+def _compare(
+    images: Sequence[np.ndarray], expected: dict[str, np.ndarray], coarse: np.ndarray, found: dict[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """`{"max_abs", "min_JA"}` of a graph's tensors; the graph of all networks keeps its logits to itself."""
+    pairs = [("probabilities", "probabilities"), ("logits", "logits"), ("cam", "cam"), ("lesion_probability", "lesion")]
+    max_abs = {o: float(np.abs(expected[o] - found[t]).max()) for o, t in pairs if t in found}
     agreements = [
         (_native(image, a[0]), _native(image, b[0]))
         for image, a, b in zip(images, expected["lesion_probability"], found["lesion"], strict=True)
     ]
-    coarse = zip(said.coarse_mask.numpy() > 0, found["mask_out"] > 0, strict=True)
-    min_ja = {"coarse_mask_JA": _smallest(coarse), "mask_JA": _smallest(agreements)}
+    coarse_pairs = zip(coarse, found["mask_out"] > 0, strict=True)
+    min_ja = {"coarse_mask_JA": _smallest(coarse_pairs), "mask_JA": _smallest(agreements)}
     _judge(max_abs, min_ja)
-    return {
-        "images": len(images),
-        "max_abs": max_abs,
-        "min_JA": min_ja,
-        "tolerances": {"max_abs": AT_MOST, "min_JA": AT_LEAST},
-    }
+    return {"max_abs": max_abs, "min_JA": min_ja}
 
 
 def _images() -> list[np.ndarray]:
@@ -77,21 +86,26 @@ def _images() -> list[np.ndarray]:
     return [*drawn, *(noise.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((120, 160), (300, 200)))]
 
 
-def _run(repository: Path, inputs: np.ndarray) -> dict[str, np.ndarray]:
-    """All tensors of the chain, as the ensemble computes them."""
+def run_chain(repository: Path, version: int, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """All tensors of the chain for images `(B, 3, S, S)`, as the ensemble computes them."""
+    tensors: dict[str, np.ndarray] = {"image": inputs}
+    for name in CHAIN:
+        feed = {i: tensors[i] for i in GRAPHS[name].inputs}
+        tensors |= _run(repository, version, name, feed)
+    return tensors
+
+
+def _run(repository: Path, version: int, model: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """All outputs of one network."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # PyTorch's threads share the cores
-    tensors: dict[str, np.ndarray] = {"image": inputs}
-    for name in GRAPHS:
-        path = repository / name / "1" / "model.onnx"
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        outputs = [o.name for o in session.get_outputs()]
-        feed = {i.name: tensors[i.name] for i in session.get_inputs()}
-        tensors |= dict(zip(outputs, session.run(outputs, feed), strict=True))
-    return tensors
+    path = repository / model / str(version) / "model.onnx"
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    outputs = [o.name for o in session.get_outputs()]
+    return dict(zip(outputs, session.run(outputs, feed), strict=True))
 
 
 def _native(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
@@ -112,8 +126,13 @@ def _judge(max_abs: dict[str, float], min_ja: dict[str, float]) -> None:
     bad = [f"{n} differ by {v:.2g} (at most {AT_MOST[n]:g})" for n, v in max_abs.items() if not v <= AT_MOST[n]]
     bad += [f"{n} is {v:.4f} (at least {AT_LEAST[n]:g})" for n, v in min_ja.items() if not v >= AT_LEAST[n]]
     if bad:
-        raise UserError(
-            f"The exported networks do not say what the trained ones say: {'; '.join(bad)}. "
-            "Nothing was written; check the weights for values that are not finite, or report this with the "
-            "versions of torch and onnxruntime."
-        )
+        raise differ(bad)
+
+
+def differ(clauses: Sequence[str]) -> UserError:
+    """The refusal of an export that says other things than the trained networks."""
+    return UserError(
+        f"The exported networks do not say what the trained ones say: {'; '.join(clauses)}. "
+        "Nothing was written; check the weights for values that are not finite, or report this with the "
+        "versions of torch and onnxruntime."
+    )

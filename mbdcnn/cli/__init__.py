@@ -42,7 +42,7 @@ for _verb in (data, train, status, evaluate, reproduce, export, serve, predict):
 def main() -> None:
     """Entry of the command; turns what a user can mend, and Ctrl-C, into one line."""
     try:
-        _check_pixel_limit()
+        _check_limits()
         cli(prog_name="mbdcnn", standalone_mode=False)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
@@ -78,8 +78,9 @@ def _rank() -> str:
     return "" if rank == "0" else f"rank {rank}: "
 
 
-def _check_pixel_limit() -> None:
+def _check_limits() -> None:
     """Refuse a limit that is no number before the first module reads it (`mbdcnn.preprocessing`)."""
-    limit = os.environ.get("MBDCNN_MAX_MEGAPIXELS", "64")
-    if not limit.isdigit() or not 1 <= int(limit) <= 178:  # above which Pillow refuses by itself
-        raise UserError(f"MBDCNN_MAX_MEGAPIXELS is {limit}; set it to a whole number from 1 to 178.")
+    for name, default, most in (("MBDCNN_MAX_MEGAPIXELS", "64", 178), ("MBDCNN_MAX_ENCODED_MB", "32", 1024)):
+        limit = os.environ.get(name, default)
+        if not limit.isdigit() or not 1 <= int(limit) <= most:  # Pillow itself refuses more than 178 megapixels
+            raise UserError(f"{name} is {limit}; set it to a whole number from 1 to {most}.")

@@ -16,14 +16,19 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 
 @click.command()
 @click.option("--run", type=FOLDER, required=True, help="Run folder with all three stages.")
-@click.option("--out", type=FOLDER, required=True, help="The model repository to write.")
+@click.option("--out", type=FOLDER, required=True, help="The model repository to write, or to add a version to.")
+@click.option("--data", type=FOLDER, help="Data folder for the check of the scores.  [default: the run's own]")
 @json_option
-def export(run: Path, out: Path, as_json: bool) -> None:
-    """Write a complete Triton model repository; fails when ONNX and PyTorch disagree."""
+def export(run: Path, out: Path, data: Path | None, as_json: bool) -> None:
+    """Write a version of a Triton model repository; fails when ONNX and PyTorch disagree."""
     from serve.export import export as write_repository
 
-    document = write_repository(run, out, progress=sys.stderr.isatty())
-    answer(document, as_json, f"model repository in {out}; serve it: mbdcnn serve --repository {out}")
+    document = write_repository(run, out, progress=sys.stderr.isatty(), data=data)
+    skipped = document["parity"]["validation"].get("skipped")
+    if skipped:
+        click.echo(f"JA and AUC were not compared: {skipped}; name the data with --data.", err=True)
+    version = document["version"]
+    answer(document, as_json, f"version {version} in {out}; serve it: mbdcnn serve --repository {out}")
 
 
 @click.command()

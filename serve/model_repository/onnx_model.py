@@ -5,34 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import triton_python_backend_utils as pb_utils
+from network import Network  # the export's copy, beside this file
 
 
 class TritonPythonModel:
     """Runs `model.onnx`, whose tensors bear the names that the configuration gives them."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the network with one thread: instances run in parallel, and spinning threads starve them."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        path = str(Path(__file__).parent / "model.onnx")
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self._inputs = [tensor.name for tensor in self._session.get_inputs()]
+        """Load the network."""
+        self._network = Network(Path(__file__).parent / "model.onnx")
 
     def execute(self, requests: list) -> list:
         """Run the requests of a batch as one, computing only the outputs that one of them asks for."""
         wanted = [list(request.requested_output_names()) for request in requests]
         names = sorted(set().union(*wanted))
-        parts = [[_tensor(request, name) for name in self._inputs] for request in requests]
+        parts = [[_tensor(request, name) for name in self._network.inputs] for request in requests]
         lengths = [len(part[0]) for part in parts]
-        feed = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(self._inputs)}
+        feed = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(self._network.inputs)}
         try:
-            results = dict(zip(names, self._session.run(names, feed), strict=True))
+            results = self._network.run(names, feed)
         except Exception as error:
             if len(requests) > 1:  # one of them is at fault; the others keep their answers
                 return [self.execute([request])[0] for request in requests]

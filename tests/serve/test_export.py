@@ -17,12 +17,13 @@ from mbdcnn.presets import smoke
 from serve import _parity
 from serve import export as room
 from serve._graphs import GRAPHS
+from serve.verify import files_in
 
 
 def test_manifest_says_what_is_there(exported):
     on_disk = json.loads((exported.repository / "manifest.json").read_text())
     assert on_disk == exported.manifest
-    files = {str(p.relative_to(exported.repository)) for p in room._files(exported.repository)}
+    files = {str(p.relative_to(exported.repository)) for p in files_in(exported.repository)}
     assert files == {*on_disk["files"], "manifest.json"}
     for name, digest in on_disk["files"].items():
         assert hashlib.sha256((exported.repository / name).read_bytes()).hexdigest() == digest

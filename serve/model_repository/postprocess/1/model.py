@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import json
-from pathlib import Path
-
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from PIL import Image
-from preprocessing import MASK_THRESHOLD, restore  # the export's copy, beside this file
+from images import mask_pngs, most_pixels  # the export's copy, beside this file
 
 
 class TritonPythonModel:
@@ -17,7 +12,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the largest size that a mask may have."""
-        self._max_pixels = json.loads((Path(__file__).parent / "preprocessing.json").read_text())["max_pixels"]
+        self._max_pixels = most_pixels(args)
 
     def execute(self, requests: list) -> list:
         """Answer each request by itself."""
@@ -31,13 +26,4 @@ class TritonPythonModel:
             sentence = f"native_size must be positive and hold at most {self._max_pixels} pixels"
             error = pb_utils.TritonError(sentence, pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse(error=error)
-        masks = [_png(lesion[0], int(h), int(w)) for lesion, (h, w) in zip(lesions, sizes, strict=True)]
-        encoded = np.array(masks, dtype=np.object_).reshape(-1, 1)
-        return pb_utils.InferenceResponse([pb_utils.Tensor("mask_png", encoded)])
-
-
-def _png(probability: np.ndarray, height: int, width: int) -> bytes:
-    mask = np.where(restore(probability, height, width) > MASK_THRESHOLD, np.uint8(255), np.uint8(0))
-    buffer = io.BytesIO()
-    Image.fromarray(mask).save(buffer, "PNG", compress_level=1)  # a mask compresses well at any level
-    return buffer.getvalue()
+        return pb_utils.InferenceResponse([pb_utils.Tensor("mask_png", mask_pngs(lesions, sizes))])

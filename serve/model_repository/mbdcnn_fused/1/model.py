@@ -1,0 +1,66 @@
+"""Triton Python model: an encoded image to everything that the ensemble answers, in one process and one graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from images import Reader, mask_pngs, read_batch  # the export's copies, beside this file
+from network import Network
+from preprocessing import ImageError
+
+# what of the graph each output is made from
+_SOURCES = {
+    "PROBABILITIES": "probabilities",
+    "COARSE_MASK": "mask_out",
+    "CAM": "cam_out",
+    "LESION_PROBABILITY": "lesion_out",
+    "MASK_PNG": "lesion_out",
+}
+
+
+class TritonPythonModel:
+    """`IMAGE (n, 1)` bytes -> the outputs of `mbdcnn`, as far as they are asked for."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the graph, which lies in this version's folder of the model `mbdcnn_networks`."""
+        here = Path(__file__).parent
+        self._reader = Reader.configured(args)
+        self._network = Network(here.parents[1] / "mbdcnn_networks" / here.name / "model.onnx")
+
+    def execute(self, requests: list) -> list:
+        """Run the usable requests of a batch as one; a bad image costs only its own request."""
+        responses, usable = [None] * len(requests), []
+        for position, request in enumerate(requests):
+            encoded = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy().reshape(-1)
+            try:
+                usable.append((position, *read_batch(encoded, self._reader.read)))
+            except ImageError as error:
+                responses[position] = _failed(str(error), pb_utils.TritonError.INVALID_ARG)
+        if usable:
+            asked = [set(requests[position].requested_output_names()) for position, *_ in usable]
+            for (position, *_), response in zip(usable, self._answers(usable, asked), strict=True):
+                responses[position] = response
+        return responses
+
+    def _answers(self, usable: list, asked: list) -> list:
+        names = sorted({_SOURCES[name] for name in set().union(*asked)})
+        try:
+            results = self._network.run(names, {"image": np.concatenate([images for _, images, _ in usable])})
+        except Exception as error:
+            pb_utils.Logger.log_error(f"the networks failed: {error}")
+            return [_failed("the networks failed on this input", pb_utils.TritonError.INTERNAL) for _ in usable]
+        responses, start = [], 0
+        for (_, images, sizes), wanted in zip(usable, asked, strict=True):
+            own = {name: np.ascontiguousarray(results[name][start : start + len(images)]) for name in names}
+            start += len(images)
+            outputs = {name: own[source] for name, source in _SOURCES.items() if name in wanted}
+            if "MASK_PNG" in outputs:
+                outputs["MASK_PNG"] = mask_pngs(outputs["MASK_PNG"], sizes)
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor(*item) for item in outputs.items()]))
+        return responses
+
+
+def _failed(sentence: str, code: int) -> pb_utils.InferenceResponse:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence, code))

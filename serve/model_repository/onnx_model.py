@@ -22,9 +22,9 @@ class TritonPythonModel:
         names = sorted(set().union(*wanted))
         parts = [[_tensor(request, name) for name in self._network.inputs] for request in requests]
         lengths = [len(part[0]) for part in parts]
-        feed = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(self._network.inputs)}
+        tensors = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(self._network.inputs)}
         try:
-            results = self._network.run(names, feed)
+            results = self._network.run(names, tensors)
         except Exception as error:
             if len(requests) > 1:  # one of them is at fault; the others keep their answers
                 return [self.execute([request])[0] for request in requests]

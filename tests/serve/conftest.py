@@ -91,10 +91,13 @@ def exported(networks: MutualBootstrap, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def url(exported: Exported) -> Iterator[str]:
-    """Address of a server that all tests share; tests that hurt a server start their own."""
+    """Address of a server that all tests share; tests that hurt a server start their own.
+
+    Its supervisor does not ask it anything, so that its statistics count the tests' requests alone.
+    """
     from serve.server import TritonServer
 
-    with TritonServer(exported.repository) as server:
+    with TritonServer(exported.repository, probe_interval=3600) as server:
         yield server.grpc_url
 
 

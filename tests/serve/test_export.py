@@ -63,64 +63,6 @@ def test_graphs_name_no_folder_of_the_exporting_machine(exported):
         assert b".py" not in data
 
 
-def test_every_ensemble_tensor_is_made_once_and_no_output_is_a_later_input():
-    """Triton cannot answer a request for one output that is also a later step's input."""
-    from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2
-
-    configs = {
-        path.parent.name: text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
-        for path in room.SOURCE.glob("*/config.pbtxt")
-    }
-    ensemble = configs["mbdcnn"]
-    made = [i.name for i in ensemble.input]
-    for step in ensemble.ensemble_scheduling.step:
-        model = configs[step.model_name]
-        assert set(step.input_map) == {i.name for i in model.input}
-        assert set(step.output_map) == {o.name for o in model.output}
-        assert set(step.input_map.values()) <= set(made)
-        made += step.output_map.values()
-    assert len(made) == len(set(made))
-    outputs = {o.name for o in ensemble.output}
-    inputs = {v for step in ensemble.ensemble_scheduling.step for v in step.input_map.values()}
-    assert outputs <= set(made)
-    assert not outputs & inputs
-    assert {c.max_batch_size for c in configs.values()} == {16}
-
-
-class TestReplacing:
-    def test_an_earlier_export_may_be_replaced(self, exported):
-        room._check_replaceable(exported.repository)
-
-    def test_an_empty_folder_may_be_used(self, tmp_path):
-        room._check_replaceable(tmp_path)
-
-    def test_a_folder_of_other_files_is_refused(self, tmp_path):
-        (tmp_path / "thesis.tex").touch()
-        with pytest.raises(UserError, match=r"holds files that no export wrote"):
-            room._check_replaceable(tmp_path)
-
-    def test_an_export_with_someone_elses_model_is_refused(self, tmp_path):
-        (tmp_path / "manifest.json").write_text(json.dumps({"format": room.FORMAT, "files": {}}))
-        (tmp_path / "other").mkdir()
-        (tmp_path / "other" / "config.pbtxt").touch()
-        with pytest.raises(UserError, match=r"also holds other/config.pbtxt"):
-            room._check_replaceable(tmp_path)
-
-    def test_a_file_is_refused(self, tmp_path):
-        (tmp_path / "out").touch()
-        with pytest.raises(UserError, match=r"not a folder"):
-            room.export(tmp_path, tmp_path / "out")
-
-    def test_the_new_one_takes_the_place_of_the_old_one(self, tmp_path):
-        for name in ("old", "new"):
-            (tmp_path / name).mkdir()
-            (tmp_path / name / name).touch()
-        room._publish(tmp_path / "new", tmp_path / "old")
-        assert [p.name for p in tmp_path.iterdir()] == ["old"]
-        assert [p.name for p in (tmp_path / "old").iterdir()] == ["new"]
-
-
 def test_a_missing_run_is_one_sentence_and_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match=r"no-run"):
         room.export(tmp_path / "no-run", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Triton Python model: an encoded image to everything that the ensemble answers, in one process and one graph."""
+"""Triton Python model: an encoded image to everything that the ensemble answers, in one process."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from images import Reader, mask_pngs, read_batch  # the export's copies, beside this file
-from network import Network
+from network import Chain
 from preprocessing import ImageError
 
-# what of the graph each output is made from
+# what of the networks each output is made from
 _SOURCES = {
     "PROBABILITIES": "probabilities",
     "COARSE_MASK": "mask_out",
@@ -24,10 +24,10 @@ class TritonPythonModel:
     """`IMAGE (n, 1)` bytes -> the outputs of `mbdcnn`, as far as they are asked for."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the graph, which lies in this version's folder of the model `mbdcnn_networks`."""
+        """Load the networks, which lie in this version's folders of their own models."""
         here = Path(__file__).parent
         self._reader = Reader.configured(args)
-        self._network = Network(here.parents[1] / "mbdcnn_networks" / here.name / "model.onnx")
+        self._chain = Chain(here.parents[1], here.name)
 
     def execute(self, requests: list) -> list:
         """Run the usable requests of a batch as one; a bad image costs only its own request."""
@@ -47,7 +47,7 @@ class TritonPythonModel:
     def _answers(self, usable: list, asked: list) -> list:
         names = sorted({_SOURCES[name] for name in set().union(*asked)})
         try:
-            results = self._network.run(names, {"image": np.concatenate([images for _, images, _ in usable])})
+            results = self._chain.run(names, np.concatenate([images for _, images, _ in usable]))
         except Exception as error:
             pb_utils.Logger.log_error(f"the networks failed: {error}")
             return [_failed("the networks failed on this input", pb_utils.TritonError.INTERNAL) for _ in usable]

@@ -1,9 +1,9 @@
-"""The models' configurations: one description, two profiles that say on what it runs.
+"""The models' configurations: one description, and profiles that say on what it runs.
 
 A model's `config.pbtxt` in `model_repository/` is its contract: name, tensors, largest batch, and the steps of the
 ensemble `mbdcnn`. `profiles/` and a model's own `<profile>.pbtxt` add what runs it. The export writes the profile
-`embedded` as `<model>/config.pbtxt`, and `production` as `<model>/configs/production.pbtxt`, which
-`tritonserver --model-config-name=production` chooses.
+`embedded` as `<model>/config.pbtxt`, and the others as `<model>/configs/<profile>.pbtxt`, which
+`tritonserver --model-config-name=<profile>` chooses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SOURCE = Path(__file__).parent / "model_repository"
 MODELS = tuple(sorted(path.parent.name for path in SOURCE.glob("*/config.pbtxt")))
-PROFILES = ("embedded", "production")
+# The last is `production` but for the models that have a `production-dali.pbtxt`.
+PROFILES = ("embedded", "production", "production-dali")
 FUSED = "mbdcnn_networks"
 NETWORKS = ("coarse_sn", "mask_cn", "cam", "enhanced_sn", FUSED)
 # One level below a mounted folder, because TensorRT makes no more than one.
@@ -55,16 +56,18 @@ def described(model: str, profile: str) -> ModelConfig:
     profiles = SOURCE / "profiles"
     _merge(config, SOURCE / model / "config.pbtxt")
     _merge(config, profiles / "every_model.pbtxt")
-    own = SOURCE / model / f"{profile}.pbtxt"
-    if own.is_file():
+    family = profile.partition("-")[0]
+    own = next((p for name in (profile, family) if (p := SOURCE / model / f"{name}.pbtxt").is_file()), None)
+    if own is not None:
         _merge(config, own)
     if config.HasField("ensemble_scheduling"):
-        bounds = profiles / profile / "ensemble.pbtxt"
+        bounds = profiles / family / "ensemble.pbtxt"
         if bounds.is_file():
             _merge(config, bounds)
         return config
     _merge(config, profiles / "queue.pbtxt")
-    _merge(config, profiles / profile / ("network.pbtxt" if model in NETWORKS else "images.pbtxt"))
+    if not config.instance_group:
+        _merge(config, profiles / family / ("network.pbtxt" if model in NETWORKS else "images.pbtxt"))
     return config
 
 

@@ -23,7 +23,7 @@ _FINGERPRINT = "fingerprint.json"
 _MOST_INSTANCES = 8  # each is a process of its own, seven a core
 # What the Python models import of the sources beside them; what they import of Triton is not ours.
 _PARTS = {
-    "preprocess": ("images.py", "preprocessing.py", "preprocessing.json"),
+    "preprocess": ("images.py", "dali_reader.py", "preprocessing.py", "preprocessing.json"),
     "postprocess": ("images.py", "preprocessing.py"),
     "mbdcnn_fused": ("images.py", "network.py", "preprocessing.py", "preprocessing.json"),
 }

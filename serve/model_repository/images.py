@@ -29,7 +29,13 @@ def setting(args: dict[str, str], name: str, variable: str) -> str:
         name: of the parameter.
         variable: of the environment.
     """
-    return os.environ.get(variable) or json.loads(args["model_config"])["parameters"][name]["string_value"]
+    return os.environ.get(variable) or parameter(args, name) or ""
+
+
+def parameter(args: dict[str, str], name: str) -> str | None:
+    """A parameter of the model's configuration; None where it has none."""
+    given = json.loads(args["model_config"])["parameters"].get(name)
+    return None if given is None else given["string_value"]
 
 
 def most_pixels(args: dict[str, str]) -> int:

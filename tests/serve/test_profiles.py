@@ -1,21 +1,16 @@
-"""The configurations: two profiles of one description, against Triton's schema and the real server."""
+"""The configurations: profiles of one description, against Triton's schema."""
 
 from __future__ import annotations
-
-import shutil
-import socket
-import subprocess
-from contextlib import closing
 
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from serve._profiles import FUSED, MODELS, NETWORKS, PROFILES, SOURCE, described
-from serve._triton import Installation
 
-CONTRACT = ("name", "max_batch_size", "input", "output", "version_policy", "parameters")
-ENSEMBLES = {"embedded": {"mbdcnn", FUSED}, "production": {"mbdcnn", "mbdcnn_fused"}}
+CONTRACT = ("name", "max_batch_size", "input", "output", "version_policy")
+ON_GPU = {"mbdcnn", "mbdcnn_fused"}
+ENSEMBLES = {"embedded": {"mbdcnn", FUSED}, "production": ON_GPU, "production-dali": ON_GPU}
 
 
 def parsed(text: str) -> model_config_pb2.ModelConfig:
@@ -24,19 +19,21 @@ def parsed(text: str) -> model_config_pb2.ModelConfig:
 
 @pytest.fixture(scope="module")
 def configs(exported):
-    """Both profiles as the export wrote them, parsed against Triton's schema, which refuses unknown fields."""
-    places = {"embedded": "config.pbtxt", "production": "configs/production.pbtxt"}
+    """All profiles as the export wrote them, parsed against Triton's schema, which refuses unknown fields."""
+    places = {p: "config.pbtxt" if p == "embedded" else f"configs/{p}.pbtxt" for p in PROFILES}
     return {
         profile: {model: parsed((exported.repository / model / place).read_text()) for model in MODELS}
         for profile, place in places.items()
     }
 
 
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("model", MODELS)
-def test_both_profiles_keep_the_contract(configs, model):
-    embedded, production = (configs[profile][model] for profile in PROFILES)
+def test_every_profile_keeps_the_contract(configs, model, profile):
+    embedded, other = configs["embedded"][model], configs[profile][model]
     for name in CONTRACT:
-        assert getattr(embedded, name) == getattr(production, name), name
+        assert getattr(embedded, name) == getattr(other, name), name
+    assert embedded.parameters.items() <= other.parameters.items()
     assert embedded.name == model
     assert embedded.max_batch_size == 16
     assert all(dim > 0 for tensor in (*embedded.input, *embedded.output) for dim in tensor.dims)
@@ -53,9 +50,9 @@ def test_profiles_add_to_contracts_and_change_nothing_of_them():
                     assert getattr(whole, field.name) == value, (model, profile, field.name)
 
 
-def test_the_ensemble_takes_the_same_steps_in_both_profiles(configs):
-    embedded, production = (configs[profile]["mbdcnn"].ensemble_scheduling.step for profile in PROFILES)
-    assert list(embedded) == list(production)
+def test_the_ensemble_takes_the_same_steps_in_every_profile(configs):
+    embedded, *others = (list(configs[profile]["mbdcnn"].ensemble_scheduling.step) for profile in PROFILES)
+    assert others == [embedded, embedded]
     assert [s.model_name for s in embedded] == [
         "preprocess", "coarse_sn", "mask_cn", "cam", "enhanced_sn", "postprocess"
     ]  # fmt: skip
@@ -105,7 +102,7 @@ def test_queues_end_and_versions_do_not_mix(configs, profile):
             policy = config.dynamic_batching.default_queue_policy
             assert policy.max_queue_size == 128
             assert policy.allow_timeout_override
-        elif profile == "production":
+        elif profile != "embedded":
             assert config.ensemble_scheduling.max_inflight_requests > 0
 
 
@@ -141,6 +138,13 @@ def test_production_runs_networks_through_tensorrt(configs, exported):
     assert mask_cn.parameters["trt_profile_opt_shapes"] == f"image:8x3x{side}x{side},mask:8x1x{side}x{side}"
 
 
+def test_the_two_production_profiles_differ_in_who_decodes_alone(configs):
+    pillow, dali = configs["production"], configs["production-dali"]
+    assert [name for name in MODELS if pillow[name] != dali[name]] == ["preprocess"]
+    assert pillow["preprocess"].instance_group[0].count > dali["preprocess"].instance_group[0].count
+    assert dali["preprocess"].parameters["decoder"].string_value == "dali"
+
+
 def test_onnx_files_have_the_tensors_that_the_onnxruntime_backend_is_told(configs, exported):
     import onnx
 
@@ -154,44 +158,3 @@ def test_onnx_files_have_the_tensors_that_the_onnxruntime_backend_is_told(config
                 for t in theirs
             }
             assert {t.name: (t.data_type, list(t.dims)) for t in ours} == found
-
-
-@pytest.mark.server
-def test_the_real_server_takes_the_production_profile_as_far_as_its_backends_go(exported, tmp_path):
-    """Its Python models load; the networks lack only the backend, and the ensembles lack only the networks.
-
-    The server that pip installs is of release 24.10, which does not know `max_inflight_requests`.
-    """
-    repository, backends = tmp_path / "repository", tmp_path / "backends"
-    shutil.copytree(exported.repository, repository)
-    for path in repository.glob("*/configs/production.pbtxt"):
-        config = parsed(path.read_text())
-        if config.HasField("ensemble_scheduling"):
-            config.ensemble_scheduling.ClearField("max_inflight_requests")
-        for group in config.instance_group:
-            group.count = 1
-        path.write_text(text_format.MessageToString(config))
-    triton = Installation.find()
-    triton.link_backends(backends)
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    done = subprocess.run(
-        [
-            triton.binary, f"--model-repository={repository}", f"--backend-directory={backends}",
-            "--model-config-name=production", "--disable-auto-complete-config", "--exit-on-error=true",
-            "--allow-http=false", "--allow-metrics=false", "--grpc-address=127.0.0.1", f"--grpc-port={port}",
-            f"--backend-config=python,shm-region-prefix-name=mbdcnn_profiles_{port}_",
-        ],
-        capture_output=True, text=True, timeout=300, env=triton.environment(),
-    )  # fmt: skip
-    said = done.stdout + done.stderr
-    assert done.returncode == 1
-    table = said[said.index("| Model") :]
-    states = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("| ")}
-    for name in ("preprocess", "postprocess"):
-        assert "READY" in states[name], said
-    for name in NETWORKS:
-        assert "unable to find backend library for backend 'onnxruntime'" in said
-        assert "READY" not in states.get(name, ""), said
-    assert "Error parsing text-format" not in said

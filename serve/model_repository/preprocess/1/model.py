@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import triton_python_backend_utils as pb_utils
-from images import Reader, read_batch  # the export's copies, beside this file
+from images import Reader, parameter, read_batch  # the export's copies, beside this file
 from preprocessing import ImageError
 
 
@@ -11,8 +11,13 @@ class TritonPythonModel:
     """`encoded (n, 1)` bytes -> `image (n, 3, S, S)` float32, `native_size (n, 2)` int32 height and width."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the specification that the export wrote."""
+        """Read the specification that the export wrote, and choose the decoder."""
         self._reader = Reader.configured(args)
+        if parameter(args, "decoder") == "dali":
+            from dali_reader import DaliReader
+
+            device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
+            self._reader = DaliReader(**vars(self._reader), device=device)
 
     def execute(self, requests: list) -> list:
         """Answer each request by itself, so that a bad image costs only its own request."""

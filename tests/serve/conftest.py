@@ -41,6 +41,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    with _one_thread():
+        yield
+
+
 def _settle(networks: MutualBootstrap, spec: Preprocessing) -> None:
     """Give random networks the batch statistics of real pictures, and masks that are neither empty nor full."""
     images = torch.from_numpy(np.stack([prepare(draw("training", i)[0], spec) for i in range(4)]))

@@ -34,8 +34,12 @@ LEVELS = 127.5  # of the 255 grey levels to one unit of a normalised image: mean
 
 
 @pytest.fixture(scope="module")
-def triton(exported, tmp_path_factory) -> Iterator[grpc.InferenceServerClient]:
-    folder = tmp_path_factory.mktemp("production")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("production")
+
+
+@pytest.fixture(scope="module")
+def triton(exported, folder) -> Iterator[grpc.InferenceServerClient]:
     shutil.copytree(exported.repository, folder / "repository")
     for path in (folder / "repository").glob(f"*/configs/{PROFILE}.pbtxt"):
         config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
@@ -50,12 +54,13 @@ def triton(exported, tmp_path_factory) -> Iterator[grpc.InferenceServerClient]:
     ports, prefix = choose_ports("127.0.0.1", Ports(0, 0, 0)), f"mbdcnn_production_{folder.name}_"
     command = installation.command(folder / "repository", folder / "backends", "127.0.0.1", ports, prefix)
     open_to_us = [word for word in command if "restricted" not in word and "--exit-on-error" not in word]
-    process = subprocess.Popen(
-        [*open_to_us, f"--model-config-name={PROFILE}", "--exit-on-error=false"],
-        stdout=(folder / "log").open("w"),
-        stderr=subprocess.STDOUT,
-        env=installation.environment(),
-    )
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*open_to_us, f"--model-config-name={PROFILE}", "--exit-on-error=false"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=installation.environment(),
+        )
     try:
         with grpc.InferenceServerClient(f"127.0.0.1:{ports.grpc}") as client:
             _wait(client, folder / "log")
@@ -111,18 +116,22 @@ def _preprocess(triton: grpc.InferenceServerClient, images: list[bytes]) -> tupl
     return answer.as_numpy("image"), answer.as_numpy("native_size")
 
 
-def test_every_configuration_is_taken_and_networks_lack_only_the_backend(triton):
+def test_every_configuration_is_taken_and_networks_lack_only_the_backend(triton, folder):
     index = {m.name: m for m in triton.get_model_repository_index().models}
     assert {name for name, m in index.items() if m.state == "READY"} == {"preprocess", "postprocess"}
     for name in NETWORKS:
         assert "unable to find backend library for backend 'onnxruntime'" in index[name].reason
-    for name in ("mbdcnn", "mbdcnn_fused"):
-        assert "depends on" in index[name].reason
+    log = (folder / "log").read_text()
+    for name, step in (("mbdcnn", "enhanced_sn"), ("mbdcnn_fused", "mbdcnn_networks")):
+        assert f"ensemble '{name}' depends on '{step}' which has no loaded version" in log
     assert triton.get_model_config("preprocess").config.parameters["decoder"].string_value == "dali"
 
 
 def test_training_and_both_ways_of_serving_see_the_same_pixels(triton, url, exported, golden):
-    """The definition is `mbdcnn.preprocessing`; Pillow on the server equals it, DALI comes within four grey levels."""
+    """The definition is `mbdcnn.preprocessing`; Pillow on the server equals it, DALI comes near it.
+
+    Stated tolerance: half a grey level on average, three for 99.9 % of the pixels, eight at most.
+    """
     data = [path.read_bytes() for path in golden.values()]
     pictures = [decode_image(d) for d in data]
     defined = np.stack([prepare(picture, exported.spec) for picture in pictures])
@@ -140,8 +149,9 @@ def test_training_and_both_ways_of_serving_see_the_same_pixels(triton, url, expo
     for name, ours, dali, trained in zip(golden, defined, production, training, strict=True):
         for other in (dali, trained):
             levels = np.abs(other - ours) * LEVELS
-            assert levels.max() <= 4.001, name
             assert levels.mean() < 0.5, name
+            assert np.quantile(levels, 0.999) <= 3.001, name
+            assert levels.max() <= 8.001, name  # the outermost pixels, where the filter reaches over the edge
     jpegs = [i for i, name in enumerate(golden) if name.endswith(".jpg")]
     assert not np.array_equal(production[jpegs], defined[jpegs])  # DALI, not Pillow, has decoded them
     np.testing.assert_array_equal(production[jpegs], training[jpegs])

@@ -9,6 +9,7 @@ from typing import Any
 from mbdcnn.errors import UserError
 from serve._versions import carry_over, current, replacement
 from serve.export import finish
+from serve.verify import program
 
 
 def roll_back(repository: Path) -> dict[str, Any]:
@@ -32,17 +33,12 @@ def roll_back(repository: Path) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    """The program; 0 when done, 2 with one sentence on standard error otherwise."""
-    if len(arguments) != 1:
-        print("usage: python -m serve.rollback REPOSITORY", file=sys.stderr)
-        return 2
-    try:
-        manifest = roll_back(Path(arguments[0]))
-    except UserError as error:
-        print(f"serve.rollback: {error}", file=sys.stderr)
-        return 2
-    print(f"{arguments[0]}: version {manifest['version']}; restart its server.")
-    return 0
+    """The program; 0 when done."""
+
+    def work(repository: Path) -> str:
+        return f"{repository}: version {roll_back(repository)['version']}; restart its server."
+
+    return program("serve.rollback", work, arguments)
 
 
 if __name__ == "__main__":

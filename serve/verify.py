@@ -1,6 +1,6 @@
 """Does a model repository hold exactly what its export wrote? For start-up checks: `python -m serve.verify REPO`.
 
-Needs the standard library alone, so that it answers within a moment. Checksums find what was damaged, lost or put
+Needs no package but this one, so that it answers within a moment. Checksums find what was damaged, lost or put
 there by mistake; who may write to the repository may also write its manifest.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +75,27 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def main(arguments: list[str]) -> int:
-    """The program; 0 when everything fits, 2 with one sentence on standard error otherwise."""
+def program(module: str, work: Callable[[Path], str], arguments: list[str]) -> int:
+    """A program that takes a repository, prints a sentence and exits with 0, or with 2 and one on standard error."""
     if len(arguments) != 1:
-        print("usage: python -m serve.verify REPOSITORY", file=sys.stderr)
+        print(f"usage: python -m {module} REPOSITORY", file=sys.stderr)
         return 2
     try:
-        manifest = verify(Path(arguments[0]))
+        print(work(Path(arguments[0])))
     except UserError as error:
-        print(f"serve.verify: {error}", file=sys.stderr)
+        print(f"{module}: {error}", file=sys.stderr)
         return 2
-    print(f"{arguments[0]}: version {manifest.get('version', 1)}, {len(manifest['files'])} files as exported.")
     return 0
+
+
+def main(arguments: list[str]) -> int:
+    """The program; 0 when everything fits."""
+
+    def work(repository: Path) -> str:
+        manifest = verify(repository)
+        return f"{repository}: version {manifest.get('version', 1)}, {len(manifest['files'])} files as exported."
+
+    return program("serve.verify", work, arguments)
 
 
 if __name__ == "__main__":

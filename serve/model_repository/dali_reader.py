@@ -2,7 +2,7 @@
 
 Headers are still checked by Pillow before anything is decoded, and what DALI refuses or is not asked about (PNG, BMP,
 CMYK, what is cut off) is left to Pillow, so that limits, orientation and sentences stay the same. The pixels do not:
-they differ by less than half a grey level on average, by up to eight at the frame's edge.
+they differ by less than half a grey level on average, by three at most, and by eight in the outermost row.
 """
 
 from __future__ import annotations

@@ -133,3 +133,9 @@ def test_the_limit_of_pixels_is_a_setting(tmp_path: Path, monkeypatch: pytest.Mo
     for wrong in ("many", "0", "2.5", "1000"):
         monkeypatch.setenv("MBDCNN_MAX_MEGAPIXELS", wrong)
         assert f"MBDCNN_MAX_MEGAPIXELS is {wrong}" in refusal("data", "index", tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["many", "0", "1.5", "5000"])
+def test_the_limit_of_encoded_bytes_is_a_number(wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MBDCNN_MAX_ENCODED_MB", wrong)
+    assert f"MBDCNN_MAX_ENCODED_MB is {wrong}" in refusal("export", "--run", tmp_path, "--out", tmp_path / "out")

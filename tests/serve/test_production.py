@@ -130,7 +130,7 @@ def test_every_configuration_is_taken_and_networks_lack_only_the_backend(triton,
 def test_training_and_both_ways_of_serving_see_the_same_pixels(triton, url, exported, golden):
     """The definition is `mbdcnn.preprocessing`; Pillow on the server equals it, DALI comes near it.
 
-    Stated tolerance: half a grey level on average, three for 99.9 % of the pixels, eight at most.
+    Stated tolerance: half a grey level on average, three at most, but eight in the outermost rows and columns.
     """
     data = [path.read_bytes() for path in golden.values()]
     pictures = [decode_image(d) for d in data]
@@ -150,7 +150,7 @@ def test_training_and_both_ways_of_serving_see_the_same_pixels(triton, url, expo
         for other in (dali, trained):
             levels = np.abs(other - ours) * LEVELS
             assert levels.mean() < 0.5, name
-            assert np.quantile(levels, 0.999) <= 3.001, name
+            assert levels[:, 1:-1, 1:-1].max() <= 3.001, name
             assert levels.max() <= 8.001, name  # the outermost pixels, where the filter reaches over the edge
     jpegs = [i for i, name in enumerate(golden) if name.endswith(".jpg")]
     assert not np.array_equal(production[jpegs], defined[jpegs])  # DALI, not Pillow, has decoded them

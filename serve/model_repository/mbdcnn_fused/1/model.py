@@ -25,7 +25,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the networks, which lie in this version's folders of their own models."""
-        here = Path(__file__).parent
+        here = Path(__file__).resolve().parent  # a served version may be a link
         self._reader = Reader.configured(args)
         self._chain = Chain(here.parents[1], here.name)
 

@@ -23,8 +23,9 @@ from tritonclient.utils import InferenceServerException
 
 from mbdcnn.data.sample import draw
 from mbdcnn.preprocessing import decode_image, prepare
+from serve._ports import LOOPBACK, Ports, choose_ports
 from serve._profiles import NETWORKS
-from serve._triton import Installation, Ports, choose_ports
+from serve._triton import Arguments, Installation
 from train.pipeline import Loader, Sample
 from train.sampling import EvaluationOrder
 
@@ -51,8 +52,9 @@ def triton(exported, folder) -> Iterator[grpc.InferenceServerClient]:
         path.write_text(text_format.MessageToString(config))
     installation = Installation.find()
     installation.link_backends(folder / "backends")
-    ports, prefix = choose_ports("127.0.0.1", Ports(0, 0, 0)), f"mbdcnn_production_{folder.name}_"
-    command = installation.command(folder / "repository", folder / "backends", "127.0.0.1", ports, prefix)
+    ports, prefix = choose_ports(LOOPBACK, Ports(0, 0, 0)), f"mbdcnn_production_{folder.name}_"
+    given = Arguments(folder / "repository", LOOPBACK, ports)
+    command = installation.command(given, folder / "backends", prefix)
     open_to_us = [word for word in command if "restricted" not in word and "--exit-on-error" not in word]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(

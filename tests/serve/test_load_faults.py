@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import socket
 import threading
@@ -10,7 +9,9 @@ import time
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 from tritonclient import grpc
+from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
 from mbdcnn.data.sample import draw
@@ -26,9 +27,11 @@ def narrow(exported, tmp_path_factory):
     """A repository whose first model lets two requests wait, in batches of one."""
     repository = tmp_path_factory.mktemp("narrow") / "repository"
     shutil.copytree(exported.repository, repository)
-    config = repository / "preprocess" / "config.pbtxt"
-    queue = "dynamic_batching { preferred_batch_size: [ 1 ] default_queue_policy { max_queue_size: 2 } }"
-    config.write_text(re.sub(r"dynamic_batching\s*\{\s*\}", queue, config.read_text()))
+    file = repository / "preprocess" / "config.pbtxt"
+    config = text_format.Parse(file.read_text(), model_config_pb2.ModelConfig())
+    config.dynamic_batching.preferred_batch_size[:] = [1]
+    config.dynamic_batching.default_queue_policy.max_queue_size = 2
+    file.write_text(text_format.MessageToString(config))
     return repository
 
 
@@ -89,6 +92,15 @@ def test_a_full_queue_refuses_and_is_no_reason_to_restart(narrow, large, encode_
         assert all("UNAVAILABLE" in a and "maximum queue size" in a for a in refused)
         assert ask(server.http_url)
         assert server.restarts == 0
+
+
+def test_a_request_whose_time_is_over_is_taken_from_the_queue(exported, large):
+    """Triton does not tell the steps of an ensemble that a client has gone, but each heeds the request's time."""
+    with TritonServer(exported.repository) as server:
+        burst = Burst(server.grpc_url, large, 24)
+        with pytest.raises(InferenceServerException, match=r"UNAVAILABLE.*timeout expired"):
+            burst.client.infer(MODEL, [_tensor(large)], timeout=1000)
+        assert burst.wait() == [""] * 24
 
 
 def test_requests_that_were_accepted_are_answered_before_the_end(exported, large):

@@ -104,6 +104,7 @@ def test_queues_end_and_versions_do_not_mix(configs, profile):
             policy = config.dynamic_batching.default_queue_policy
             assert policy.max_queue_size == 128
             assert policy.allow_timeout_override
+            assert policy.default_timeout_microseconds > 0  # else a request's own one is not heeded
         elif profile != "embedded":
             assert config.ensemble_scheduling.max_inflight_requests > 0
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mbdcnn.errors import UserError
-from mbdcnn.preprocessing import MAX_BYTES
+from mbdcnn.preprocessing import MAX_ENCODED_BYTES
 from serve.client._errors import ImageRefusedError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -41,6 +41,8 @@ def name_of(image: ImageLike) -> str:
 def read_image(image: ImageLike) -> bytes:
     """An image's encoded bytes, refused before sending where the server would refuse them for their size.
 
+    A server with another limit (`MBDCNN_MAX_ENCODED_MB`) wants the same variable here.
+
     Raises:
         ImageRefusedError: missing, unreadable, empty or too large.
     """
@@ -61,5 +63,5 @@ def read_image(image: ImageLike) -> bytes:
 def _check_size(size: int, name: str) -> None:
     if size == 0:
         raise ImageRefusedError(f"{name}: the image is empty.")
-    if size > MAX_BYTES:
-        raise ImageRefusedError(f"{name}: the image file has {size} bytes, more than {MAX_BYTES}.")
+    if size > MAX_ENCODED_BYTES:
+        raise ImageRefusedError(f"{name}: the image file has {size} bytes, more than {MAX_ENCODED_BYTES}.")

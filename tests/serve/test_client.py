@@ -36,7 +36,7 @@ def test_a_wrong_address_is_refused_before_connecting(url):
 
 
 def test_files_are_checked_before_sending(tmp_path, monkeypatch):
-    monkeypatch.setattr(_images, "MAX_BYTES", 10)
+    monkeypatch.setattr(_images, "MAX_ENCODED_BYTES", 10)
     empty, large = tmp_path / "empty.jpg", tmp_path / "large.jpg"
     empty.touch()
     large.write_bytes(bytes(11))

@@ -17,7 +17,7 @@ from tritonclient.grpc import aio, service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from mbdcnn.data.sample import draw
-from mbdcnn.preprocessing import MAX_BYTES, ImageError, decode_image
+from mbdcnn.preprocessing import MAX_ENCODED_BYTES, ImageError, decode_image
 from serve.client import MODEL
 from serve.client._errors import sentence
 
@@ -145,7 +145,7 @@ async def _attack(url: str, seeds: list[bytes], good: bytes) -> Told:
     told, over = Told(), asyncio.Event()
     client = aio.InferenceServerClient(url)
     special = [(kind, *request) for kind, request in wrong_tensors(good).items()]
-    special += [("oversize", [_bytes(b"\xff\xd8" + bytes(MAX_BYTES + i))], None) for i in range(OVERSIZE)]
+    special += [("oversize", [_bytes(b"\xff\xd8" + bytes(MAX_ENCODED_BYTES + i))], None) for i in range(OVERSIZE)]
     count = COUNT - len(special) - len(malformed(good))
     images = enumerate(hostile_images(seeds, count))
     # every tenth in the middle of a batch of good ones

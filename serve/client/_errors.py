@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mbdcnn.errors import UserError
 
-# Both say that no model has seen the request. A connection that breaks later says nothing of the kind: the request may
+# These say that the request was not begun. A connection that breaks later says nothing of the kind: the request may
 # be what brought the server down, and sending it again would do so again.
 _UNREACHED = ("failed to connect", "connection refused", "no address", "dns resolution", "resolver")
 _UNQUEUED = ("maximum queue size", "queue is full")
+_WITHDRAWN = ("has no available versions", "not at ready state", "stopped accepting new")  # it knows the model, though
 _EXPIRED = "timeout expired"  # the server's own deadline, which the client's request set
 _TLS = ("ssl", "certificate", "handshake", "verification check")
 _HUNG_UP = ("socket closed", "connection reset")
@@ -42,7 +43,9 @@ def is_unprocessed(status: str, message: str) -> bool:
     words = message.lower()
     if _says(words, _TLS):  # trust does not come by waiting
         return False
-    return status == "UNAVAILABLE" and _says(words, (*_UNREACHED, *_UNQUEUED))
+    if status == "NOT_FOUND":
+        return _says(words, _WITHDRAWN)
+    return status == "UNAVAILABLE" and _says(words, (*_UNREACHED, *_UNQUEUED, *_WITHDRAWN))
 
 
 def explain(status: str, message: str, *, url: str, model: str, name: str, deadline: float) -> UserError:
@@ -61,6 +64,8 @@ def explain(status: str, message: str, *, url: str, model: str, name: str, deadl
         return ImageRefusedError(f"{name}: {sentence(message)}.")
     if status == "DEADLINE_EXCEEDED" or (status == "UNAVAILABLE" and _EXPIRED in words):
         return DeadlineExceededError(f"{name}: no answer from {url} within {deadline:g} s; ask again later.")
+    if status in ("NOT_FOUND", "UNAVAILABLE") and _says(words, _WITHDRAWN):
+        return ServerError(f"The server at {url} is starting or ending and answers nothing new; ask again in a moment.")
     if status == "NOT_FOUND" or "unknown model" in words:
         return ServerError(
             f"The server at {url} does not serve the model {model}; give it a repository that `mbdcnn export` wrote."

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from serve.client._connection import BATCH, MODEL, Connection, TlsFiles
-from serve.client._errors import AnswerLostError, ImageRefusedError, NotAnsweredError, ServerError
+from serve.client._errors import AnswerLostError, ImageRefusedError, NotAnsweredError, ServerBusyError, ServerError
 from serve.client._images import ImageLike, name_of, pictures, read_image
 from serve.client._result import OUTPUTS, Answer, Result, results
 from serve.client._retry import Retry
@@ -167,7 +167,7 @@ class Client(Connection):
 
 
 def wait_until_ready(url: str, seconds: float, *, model: str = MODEL, tls: TlsFiles | None = None) -> None:
-    """Wait for a server that is still starting, until it has answered a tiny image.
+    """Wait for a server that is still starting, until it has answered a tiny image, or has no room for it.
 
     Args:
         url: `HOST:PORT` of the server's gRPC address.
@@ -183,6 +183,8 @@ def wait_until_ready(url: str, seconds: float, *, model: str = MODEL, tls: TlsFi
         while True:
             try:
                 client.infer([TINY_IMAGE], ["PROBABILITIES"])
+                return
+            except ServerBusyError:  # it is up
                 return
             except (ServerError, NotAnsweredError):
                 if time.monotonic() >= end:

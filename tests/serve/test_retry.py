@@ -16,6 +16,8 @@ from serve.client._retry import Attempts
 
 REFUSED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Connection refused"
 FULL = "in ensemble 'mbdcnn', [request id: <id_unknown>] Exceeds maximum queue size"
+DRAINED = "Request for unknown model: 'mbdcnn' has no available versions"
+UNLOADED = "Request for unknown model: 'mbdcnn' version 2 is not at ready state"
 LOST = "Stream removed (Socket closed)"
 UNTRUSTED = "failed to connect to all addresses; last error: UNKNOWN: Ssl handshake failed: CERTIFICATE_VERIFY_FAILED"
 
@@ -31,14 +33,22 @@ def _error(status: str, message: str) -> InferenceServerException:
     return InferenceServerException(message, f"StatusCode.{status}")
 
 
-@pytest.mark.parametrize(("message", "raised"), [(REFUSED, ServerError), (FULL, ServerBusyError)])
-def test_what_was_not_begun_is_asked_again_a_few_times(message, raised):
+@pytest.mark.parametrize(
+    ("status", "message", "raised", "sentence"),
+    [
+        ("UNAVAILABLE", REFUSED, ServerError, "No server answers"),
+        ("UNAVAILABLE", FULL, ServerBusyError, "the queue of the server at here:1 is full"),
+        ("NOT_FOUND", DRAINED, ServerError, "is starting or ending"),
+        ("UNAVAILABLE", UNLOADED, ServerError, "is starting or ending"),
+    ],
+)
+def test_what_was_not_begun_is_asked_again_a_few_times(status, message, raised, sentence):
     attempts = _attempts(Retry(attempts=4, first_pause=0.1, longest_pause=0.3))
-    pauses = [attempts.pause_after(_error("UNAVAILABLE", message)) for _ in range(3)]
+    pauses = [attempts.pause_after(_error(status, message)) for _ in range(3)]
     for pause, longest in zip(pauses, (0.1, 0.2, 0.3), strict=True):
         assert longest / 2 <= pause <= longest
-    with pytest.raises(raised):
-        attempts.pause_after(_error("UNAVAILABLE", message))
+    with pytest.raises(raised, match=sentence):
+        attempts.pause_after(_error(status, message))
 
 
 @pytest.mark.parametrize(

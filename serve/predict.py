@@ -180,7 +180,9 @@ def _make_folder(out: Path, paths: Iterable[str | Path]) -> None:
 
 
 def _write_table(entries: Sequence[dict[str, Any]], classes: Sequence[str], out: Path) -> None:
-    columns = ("image", "label", *classes, "lesion_fraction", "mask", "cam", "overlay", "error")
+    found = (name for entry in entries for name in entry.get("probabilities", {}))
+    named = dict.fromkeys([*classes, *found])  # a server may take a version with other classes meanwhile
+    columns = ("image", "label", *named, "lesion_fraction", "mask", "cam", "overlay", "error")
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, extrasaction="ignore")
     writer.writeheader()

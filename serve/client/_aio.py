@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from serve.client._connection import BATCH, Connection
+from serve.client._connection import BATCH, Connection, Reply
 from serve.client._errors import ImageRefusedError, NotAnsweredError
 from serve.client._images import ImageLike, name_of, pictures, read_image
-from serve.client._result import OUTPUTS, Answer, Result, results
+from serve.client._result import OUTPUTS, Answer, Result
 from serve.probe import TINY_IMAGE
 
 
@@ -40,9 +40,9 @@ class AsyncClient(Connection):
         self, images: Sequence[bytes], outputs: Sequence[str] = OUTPUTS, name: str = "the image"
     ) -> dict[str, np.ndarray]:
         """Send one request and return tensors as they come."""
-        return await self._ask(images, outputs, name)
+        return (await self._ask(images, outputs, name)).tensors
 
-    async def _ask(self, images: Sequence[bytes], outputs: Sequence[Any], name: str) -> dict[str, np.ndarray]:
+    async def _ask(self, images: Sequence[bytes], outputs: Sequence[Any], name: str) -> Reply:
         if self._client is None:
             from tritonclient.grpc import aio
 
@@ -55,23 +55,24 @@ class AsyncClient(Connection):
             except self._grpc.InferenceServerException as error:
                 await asyncio.sleep(attempts.pause_after(error))
             else:
-                return self._tensors(answer, request, name)
+                return self._reply(answer, request, name)
 
     async def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of `PROBABILITIES`."""
-        if self._known_classes:
-            return self._known_classes
         asked = [self._ask_for_classes()]
         return self._learn_classes(await self._ask([TINY_IMAGE], asked, "the names of the classes"))
 
-    async def _classes_for(self, outputs: Sequence[str]) -> tuple[str, ...]:
-        return await self.classes() if "PROBABILITIES" in outputs else ()
+    async def _read(self, reply: Reply, name: str) -> list[Result]:
+        """One result for each image; asks for the classes once for each version."""
+        if not self._knows_classes_of(reply):
+            await self.classes()
+        return self._results(reply, name)
 
     async def predict(self, image: ImageLike, name: str | None = None, outputs: Sequence[str] = OUTPUTS) -> Result:
         """What the networks say of one image; files are read in a thread."""
         name = name or name_of(image)
         data = image if isinstance(image, bytes) else await asyncio.to_thread(read_image, image)
-        (result,) = results(await self._ask([read_image(data)], outputs, name), await self._classes_for(outputs))
+        (result,) = await self._read(await self._ask([read_image(data)], outputs, name), name)
         return result
 
     async def predict_batch(self, images: Sequence[ImageLike], outputs: Sequence[str] = OUTPUTS) -> list[Answer]:
@@ -85,12 +86,11 @@ class AsyncClient(Connection):
         """One request for all; where an image is refused, one for each."""
         try:
             data = await asyncio.to_thread(lambda: [read_image(image) for image in images])
-            tensors = await self._ask(data, outputs, "the batch")
+            rows = await self._read(await self._ask(data, outputs, "the batch"), "the batch")
         except ImageRefusedError:
             return [await self._answer(start + i, image, outputs) for i, image in enumerate(images)]
         except NotAnsweredError as error:
             return [Answer(start + i, name_of(image), error=error) for i, image in enumerate(images)]
-        rows = results(tensors, await self._classes_for(outputs))
         return [Answer(start + i, name_of(image), row) for i, (image, row) in enumerate(zip(images, rows, strict=True))]
 
     async def stream(

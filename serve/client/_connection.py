@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from mbdcnn.errors import UserError, unknown
-from serve.client._errors import ServerError, explain
-from serve.client._result import OUTPUTS
+from serve.client._errors import AnswerLostError, ServerError, explain
+from serve.client._result import OUTPUTS, Result, results
 from serve.client._retry import Attempts, Retry
 
 MODEL = "mbdcnn"
@@ -57,6 +57,19 @@ class TlsFiles:
         return {name: str(file) for name, file in files.items() if file is not None}
 
 
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """What came of one request.
+
+    Attributes:
+        tensors: by output, with one row for each image.
+        version: of the model that answered; a server may take a new one at any time.
+    """
+
+    tensors: dict[str, np.ndarray]
+    version: str
+
+
 class Connection:
     """The settings of a client and what it sends and understands, without the sending.
 
@@ -94,7 +107,7 @@ class Connection:
         self._tls = tls
         self._tls_arguments = tls.read() if tls else {}
         self._grpc: ModuleType = grpc
-        self._known_classes: tuple[str, ...] = ()
+        self._classes: dict[str, tuple[str, ...]] = {}  # by version
         self._client = self._open()
 
     def _open(self) -> Any:
@@ -137,8 +150,8 @@ class Connection:
         asked = [self._grpc.InferRequestedOutput(o) if isinstance(o, str) else o for o in outputs]
         return {"model_name": self.model, "inputs": [tensor], "outputs": asked}
 
-    def _tensors(self, answer: Any, request: dict[str, Any], name: str) -> dict[str, np.ndarray]:
-        """The arrays of an answer, with one row for each image.
+    def _reply(self, answer: Any, request: dict[str, Any], name: str) -> Reply:
+        """The arrays of an answer.
 
         Raises:
             ServerError: the answer lacks some.
@@ -147,14 +160,28 @@ class Connection:
         rows = request["inputs"][0].shape()[0]
         if any(tensor is None or len(tensor) != rows for tensor in tensors.values()):
             raise ServerError(f"The server at {self.url} answered for {name} without the outputs asked for.")
-        return tensors
+        return Reply(tensors, answer.get_response().model_version)
 
     def _ask_for_classes(self) -> Any:
         """Triton's classification extension: `probability:index:name` of each class, the likeliest first."""
         return self._grpc.InferRequestedOutput("PROBABILITIES", class_count=_MOST_CLASSES)
 
-    def _learn_classes(self, tensors: dict[str, np.ndarray]) -> tuple[str, ...]:
-        (ranked,) = tensors["PROBABILITIES"]
+    def _learn_classes(self, reply: Reply) -> tuple[str, ...]:
+        (ranked,) = reply.tensors["PROBABILITIES"]
         names = {int(index): name for _, index, name in (entry.decode().split(":", 2) for entry in ranked)}
-        self._known_classes = tuple(names[index] for index in range(len(names)))
-        return self._known_classes
+        self._classes[reply.version] = classes = tuple(names[index] for index in range(len(names)))
+        return classes
+
+    def _knows_classes_of(self, reply: Reply) -> bool:
+        """Whether the classes' names need not be asked for before the reply is read."""
+        return "PROBABILITIES" not in reply.tensors or reply.version in self._classes
+
+    def _results(self, reply: Reply, name: str) -> list[Result]:
+        """One result for each image.
+
+        Raises:
+            AnswerLostError: the server has another version since, and the classes of this one are unknown.
+        """
+        if not self._knows_classes_of(reply):
+            raise AnswerLostError(f"{name}: the server at {self.url} changed its version meanwhile; ask again.")
+        return results(reply.tensors, self._classes.get(reply.version, ()))

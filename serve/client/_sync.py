@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from serve.client._connection import BATCH, MODEL, Connection, TlsFiles
+from serve.client._connection import BATCH, MODEL, Connection, Reply, TlsFiles
 from serve.client._errors import AnswerLostError, ImageRefusedError, NotAnsweredError, ServerBusyError, ServerError
 from serve.client._images import ImageLike, name_of, pictures, read_image
-from serve.client._result import OUTPUTS, Answer, Result, results
+from serve.client._result import OUTPUTS, Answer, Result
 from serve.client._retry import Retry
 from serve.probe import TINY_IMAGE
 
@@ -57,9 +57,9 @@ class Client(Connection):
         Returns:
             For each output an array whose first dimension is `len(images)`.
         """
-        return self._ask(images, outputs, name)
+        return self._ask(images, outputs, name).tensors
 
-    def _ask(self, images: Sequence[bytes], outputs: Sequence[Any], name: str) -> dict[str, np.ndarray]:
+    def _ask(self, images: Sequence[bytes], outputs: Sequence[Any], name: str) -> Reply:
         request = self._request(images, outputs)
         attempts = self._attempts(name)
         while True:
@@ -68,21 +68,22 @@ class Client(Connection):
             except self._grpc.InferenceServerException as error:
                 pause = attempts.pause_after(error)
             else:
-                return self._tensors(answer, request, name)
+                return self._reply(answer, request, name)
             if self._closed.wait(pause):
                 raise AnswerLostError(f"{name}: the client was closed before an answer came.")
 
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of `PROBABILITIES`, as the repository's `labels.txt` has them.
 
-        Asked of the server once for each connection, with a tiny image.
+        Asked with a tiny image of the version that the server has now.
         """
-        if self._known_classes:
-            return self._known_classes
         return self._learn_classes(self._ask([TINY_IMAGE], [self._ask_for_classes()], "the names of the classes"))
 
-    def _classes_for(self, outputs: Sequence[str]) -> tuple[str, ...]:
-        return self.classes() if "PROBABILITIES" in outputs else ()
+    def _read(self, reply: Reply, name: str) -> list[Result]:
+        """One result for each image; asks for the classes once for each version."""
+        if not self._knows_classes_of(reply):
+            self.classes()
+        return self._results(reply, name)
 
     def predict(self, image: ImageLike, name: str | None = None, outputs: Sequence[str] = OUTPUTS) -> Result:
         """What the networks say of one image.
@@ -93,7 +94,7 @@ class Client(Connection):
             outputs: some of `OUTPUTS`.
         """
         name = name or name_of(image)
-        (result,) = results(self._ask([read_image(image)], outputs, name), self._classes_for(outputs))
+        (result,) = self._read(self._ask([read_image(image)], outputs, name), name)
         return result
 
     def predict_batch(self, images: Sequence[ImageLike], outputs: Sequence[str] = OUTPUTS) -> list[Answer]:
@@ -110,12 +111,12 @@ class Client(Connection):
     def _whole(self, start: int, images: Sequence[ImageLike], outputs: Sequence[str]) -> list[Answer]:
         """One request for all; where an image is refused, one for each."""
         try:
-            tensors = self._ask([read_image(image) for image in images], outputs, "the batch")
+            reply = self._ask([read_image(image) for image in images], outputs, "the batch")
+            rows = self._read(reply, "the batch")
         except ImageRefusedError:
             return [self._answer(start + i, image, outputs) for i, image in enumerate(images)]
         except NotAnsweredError as error:
             return [Answer(start + i, name_of(image), error=error) for i, image in enumerate(images)]
-        rows = results(tensors, self._classes_for(outputs))
         return [Answer(start + i, name_of(image), row) for i, (image, row) in enumerate(zip(images, rows, strict=True))]
 
     def stream(

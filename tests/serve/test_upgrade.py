@@ -8,19 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from mbdcnn.classes import CLASSES
 from mbdcnn.data.sample import draw
 from mbdcnn.errors import UserError
 from serve._live import ChangingError, Watch, signature, stage
-from serve.client import MODEL
+from serve.client import MODEL, Client
 from serve.server import TritonServer
 
 
-def _release(exported, repository: Path, version: int, broken: bool = False) -> None:
+def _release(
+    exported, repository: Path, version: int, broken: bool = False, classes: tuple[str, ...] = CLASSES
+) -> None:
     """Put another version of the exported repository in its place, in one rename, as an export does."""
     new, old = repository.with_name("new"), repository.with_name("old")
     shutil.copytree(exported.repository, new)
     for model in filter(Path.is_dir, list(new.iterdir())):
         (model / "1").rename(model / str(version))
+    for labels in new.glob("*/labels.txt"):
+        labels.write_text("\n".join(classes) + "\n")
     if broken:
         (new / "mask_cn" / str(version) / "model.onnx").write_bytes(b"not a network")
     if repository.exists():
@@ -75,9 +80,17 @@ def test_new_versions_are_taken_and_broken_ones_refused_without_a_failed_request
     repository = tmp_path / "repository"
     _release(exported, repository, 1)
     image = encode(draw("test", 0, size=80)[0])
-    with TritonServer(repository, watch=0.3, probe_interval=1.0) as server, Load(server.grpc_url, image) as load:
-        _release(exported, repository, 2)
+    with (
+        TritonServer(repository, watch=0.3, probe_interval=1.0) as server,
+        Load(server.grpc_url, image) as load,
+        Client(server.grpc_url) as client,
+    ):
+        first = client.predict(image)
+        _release(exported, repository, 2, classes=("a", "b", "c"))
         _wait(lambda: server.upgrades == 1)
+        second = client.predict(image)  # the same connection
+        assert (first.classes, second.classes) == (CLASSES, ("a", "b", "c"))
+        assert list(second.probabilities.values()) == pytest.approx(list(first.probabilities.values()))
         _release(exported, repository, 3, broken=True)
         _wait(lambda: "is not taken, the old one serves on" in caplog.text)
         _wait(lambda: load.versions.get("2", 0) > 3)

@@ -168,32 +168,41 @@ class Supervisor:
         )
 
     def _start(self) -> None:
-        """Start a server and wait for its first answers.
+        """Start a server and wait for its first answers, or until `stop` is set.
 
         Raises:
-            UserError: as `_await_answers`.
+            UserError: it cannot be started, or as `_await_answers`.
         """
+        answered = False
         for last in (False, True):
             ports = replace(self._given.ports, metrics=choose_ports(LOOPBACK, Ports(0, 0, 0)).metrics)
             self.server = self._launch(replace(self._given, ports=ports))
             try:
-                self._await_answers(self.server)
+                answered = self._await_answers(self.server)
                 break
             except UserError:
                 code = self.server.code
                 if last or code is None or code >= 0:
                     raise
                 self.server.end(0)  # on a busy machine it now and then crashes while its models' processes start
+        if not answered:
+            return
         self._present.remember_models()
         self._health.reset()
         self._answering_since = time.monotonic()
         self.metrics.up.set(1)
 
     def _launch(self, given: Arguments) -> ServerProcess:
-        return ServerProcess(self._triton, given, self._backends, self._sink)
+        try:
+            return ServerProcess(self._triton, given, self._backends, self._sink)
+        except OSError as error:  # no processes, memory or shared memory left
+            raise UserError(f"tritonserver could not be started ({error.strerror}).") from None
 
-    def _await_answers(self, server: ServerProcess, present_is_well: Callable[[], bool] = lambda: True) -> None:
+    def _await_answers(self, server: ServerProcess, present_is_well: Callable[[], bool] = lambda: True) -> bool:
         """Wait until every model has answered, or `stop` is set.
+
+        Returns:
+            Whether they have.
 
         Raises:
             UserError: the server ended, or did not answer in time.
@@ -211,9 +220,10 @@ class Supervisor:
             except ProbeError as error:
                 reason = str(error)
             else:
-                return
+                return True
         if not self._stop.is_set():
             raise UserError(f"tritonserver did not answer within {timeout:g} s. {reason}{server.last_words()}")
+        return False
 
     def _replace(self, reason: str) -> None:
         """Put another server in the place of one that failed; pauses grow while it keeps failing.

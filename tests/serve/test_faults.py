@@ -123,6 +123,20 @@ def test_a_signal_while_starting_stops_cleanly(command):
     assert not _shared_memory(command.pid)
 
 
+def test_a_server_that_was_stopped_before_it_answered_is_not_drained(exported):
+    server = TritonServer(exported.repository)
+    server.request_stop()
+    server.start()
+    server.stop()
+    assert server._supervisor._answering_since is None
+
+
+def test_a_server_that_cannot_be_started_is_one_sentence(exported, monkeypatch, tmp_path):
+    monkeypatch.setattr("serve._shared_memory._FOLDER", tmp_path / "absent")
+    with pytest.raises(UserError, match=r"tritonserver could not be started \(No such file or directory\)"):
+        TritonServer(exported.repository).start()
+
+
 def test_the_server_ends_with_a_killed_supervisor(command):
     _ready(command)
     (server,) = stubs(command.pid)

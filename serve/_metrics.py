@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
+from mbdcnn.errors import UserError
 from serve.probe import ProbeError, request
 
 _EXECUTIONS = re.compile(rb"^nv_inference_exec_count\{[^}]*\} (\S+)$", re.MULTILINE)
@@ -34,6 +36,15 @@ class Metrics:
         self.probe_seconds = Gauge("mbdcnn_probe_seconds", "Time of the last tiny inference.", registry=self.registry)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away in the middle of an answer is not worth a traceback."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class MetricsEndpoint:
     """Serves `/metrics`: the supervision's own, then tritonserver's while it answers.
 
@@ -42,6 +53,9 @@ class MetricsEndpoint:
         port: to listen on.
         metrics: the supervision's.
         server_metrics: gives tritonserver's as text; raises `ProbeError` while there are none.
+
+    Raises:
+        UserError: the port is taken.
     """
 
     def __init__(self, host: str, port: int, metrics: Metrics, server_metrics: Callable[[], bytes]) -> None:
@@ -64,8 +78,10 @@ class MetricsEndpoint:
             def log_message(self, format: str, *args: Any) -> None:
                 """Scrapes are not worth a line."""
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
-        self._server.daemon_threads = True
+        try:
+            self._server = _Server((host, port), Handler)
+        except OSError:
+            raise UserError(f"Port {port} on {host} was taken meanwhile; start again.") from None
         self._thread = threading.Thread(target=self._server.serve_forever, name="mbdcnn-metrics", daemon=True)
         self._thread.start()
 

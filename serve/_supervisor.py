@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,8 +95,8 @@ class Supervisor:
         Raises:
             UserError: the first server did not start, or a later one failed too often.
         """
-        repository = self._given.repository
-        with self._metrics_endpoint():
+        given, repository = self._given, self._given.repository
+        with closing(MetricsEndpoint(given.plain_host, given.ports.metrics, self.metrics, self._server_metrics)):
             try:
                 watch = self._take_first()
                 self._start()
@@ -118,25 +118,11 @@ class Supervisor:
         assert self.server
         return self.server
 
-    @contextmanager
-    def _metrics_endpoint(self) -> Iterator[None]:
-        given = self._given
-        host = LOOPBACK if given.tls else given.host
-
-        def of_the_server() -> bytes:
-            server = self.server
-            if server is None:
-                raise ProbeError("There is no server.")
-            return fetch(f"http://{LOOPBACK}:{server.given.ports.metrics}")
-
-        try:
-            endpoint = MetricsEndpoint(host, given.ports.metrics, self.metrics, of_the_server)
-        except OSError:
-            raise UserError(f"Port {given.ports.metrics} on {host} was taken meanwhile; start again.") from None
-        try:
-            yield
-        finally:
-            endpoint.close()
+    def _server_metrics(self) -> bytes:
+        server = self.server
+        if server is None:
+            raise ProbeError("There is no server.")
+        return fetch(f"http://{LOOPBACK}:{server.given.ports.metrics}")
 
     def _take_first(self) -> Watch | None:
         """Make the repository that the server reads, from the newest version of the user's."""

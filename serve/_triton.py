@@ -39,14 +39,14 @@ class Arguments:
     poll: bool = False
 
     @property
-    def http_host(self) -> str:
-        """Where the HTTP end point listens."""
+    def plain_host(self) -> str:
+        """Where the end points listen that know no TLS."""
         return LOOPBACK if self.tls else self.host
 
     @property
     def http_url(self) -> str:
         """Address of the HTTP end point from this machine."""
-        return f"http://{reach(self.http_host)}:{self.ports.http}"
+        return f"http://{reach(self.plain_host)}:{self.ports.http}"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Installation:
             "--strict-readiness=true",
             "--disable-auto-complete-config",
             "--exit-timeout-secs=5",
-            f"--http-address={given.http_host}",
+            f"--http-address={given.plain_host}",
             f"--http-port={given.ports.http}",
             f"--grpc-address={given.host}",
             f"--grpc-port={given.ports.grpc}",

@@ -211,7 +211,7 @@ def serve(
     watch: float | None = None,
     drain: float = 25.0,
 ) -> None:
-    """Serve a model repository until SIGINT or SIGTERM; what `mbdcnn serve` does.
+    """Serve a model repository until SIGINT, SIGTERM or SIGHUP (not under nohup); what `mbdcnn serve` does.
 
     Args:
         repository: what `mbdcnn export` wrote.
@@ -237,8 +237,12 @@ def serve(
         asked.set()
         server.request_stop()
 
-    in_main = threading.current_thread() is threading.main_thread()
-    previous = {s: signal.signal(s, end) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if in_main}
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        ends = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which nohup asks for
+            ends.append(signal.SIGHUP)
+        previous = {number: signal.signal(number, end) for number in ends}
     out = handler(json_logs)
     LOG.addHandler(out)
     level, LOG.propagate = LOG.level, False

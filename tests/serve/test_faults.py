@@ -42,12 +42,14 @@ def _shared_memory(pid: int) -> list[Path]:
     return list(Path("/dev/shm").glob(f"mbdcnn_{pid}_*"))
 
 
-@pytest.fixture
-def command(exported, tmp_path):
-    """`serve` in a process of its own, as the command line runs it."""
+@pytest.fixture(params=[()])
+def command(exported, tmp_path, request):
+    """`serve` in a process of its own, as the command line runs it; a parameter is what runs the program."""
     code = f"from serve.server import serve; serve({str(exported.repository)!r}, 0, 0, 0)"
     environment = os.environ | {"TMPDIR": str(tmp_path)}
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        [*request.param, sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment
+    )
     yield process
     if process.poll() is None:
         process.kill()
@@ -121,6 +123,18 @@ def test_a_signal_while_starting_stops_cleanly(command):
     assert command.returncode == 0
     assert error.splitlines()[-1] == "Stopped."
     assert not _shared_memory(command.pid)
+
+
+@pytest.mark.parametrize("command", [("nohup",)], indirect=True)
+def test_a_lost_terminal_does_not_end_what_nohup_runs(command, encode):
+    with Client(_ready(command)) as client:
+        command.send_signal(signal.SIGHUP)
+        time.sleep(1.5)  # it looks for signals twice a second
+        assert client.predict(encode(draw("test", 0, size=80)[0])).label
+    command.terminate()
+    _, error = command.communicate(timeout=60)
+    assert command.returncode == 0
+    assert error.splitlines()[-1] == "Stopped."
 
 
 def test_a_server_that_was_stopped_before_it_answered_is_not_drained(exported):

@@ -105,9 +105,12 @@ def stage(repository: Path, folder: Path, versioned: bool) -> Staged:
             raise ChangingError
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if not repository.is_dir() or isinstance(error, FileNotFoundError):
+        # copytree collects what went wrong with each file: its place, that of its copy, and why
+        failed = error.args[0] if isinstance(error, shutil.Error) else []
+        if isinstance(error, FileNotFoundError) or not all(Path(source).exists() for source, _, _ in failed):
             raise ChangingError from None
-        raise UserError(f"{repository} cannot be copied to {folder} ({error.strerror}); mend it or TMPDIR.") from None
+        reason = failed[0][2] if failed else error.strerror
+        raise UserError(f"{repository} cannot be copied to {folder} ({reason}); mend it or TMPDIR.") from None
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

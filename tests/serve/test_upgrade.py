@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import threading
 import time
@@ -134,6 +135,18 @@ def test_models_of_several_versions_are_refused(exported, tmp_path):
     shutil.rmtree(repository)
     with pytest.raises(ChangingError):  # between the two renames of an export
         stage(repository, tmp_path / "staged", versioned=True)
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(exported, tmp_path):
+    largest = max(path.stat().st_size for path in exported.repository.rglob("*.onnx"))
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1, hard))
+    try:
+        with pytest.raises(UserError, match=r"cannot be copied to .*staged \(.*File too large.*; mend it or TMPDIR"):
+            stage(exported.repository, tmp_path / "staged", versioned=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "staged").exists()
 
 
 def test_a_change_is_seen_when_it_has_come_to_rest(tmp_path):

@@ -1,4 +1,7 @@
-"""Go back to the version before: `python -m serve.rollback REPO`; a server serves it after its next start."""
+"""Go back to the version before: `python -m serve.rollback REPO`.
+
+A server that watches the repository takes it as it takes any other, and others at their next start.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +25,26 @@ def roll_back(repository: Path) -> dict[str, Any]:
         UserError: not a model repository, there is no earlier version, or it is damaged; nothing was changed.
     """
     repository = repository.absolute()
-    manifest = current(repository)
-    if manifest is None or len(manifest.get("versions", [])) < 2:
-        raise UserError(f"{repository} holds no earlier version to go back to; export the one that you want.")
+    _earlier(repository)
     with replacement(repository) as building:
-        before = manifest["versions"][-2]
+        before = _earlier(repository)  # again, now that no export can add one
         if not carry_over(repository, before, building):
             raise UserError(f"Version {before} in {repository} is damaged; export the one that you want.")
         return finish(building, before, [before])
+
+
+def _earlier(repository: Path) -> int:
+    manifest = current(repository)
+    if manifest is None or len(manifest.get("versions", [])) < 2:
+        raise UserError(f"{repository} holds no earlier version to go back to; export the one that you want.")
+    return int(manifest["versions"][-2])
 
 
 def main(arguments: list[str]) -> int:
     """The program; 0 when done."""
 
     def work(repository: Path) -> str:
-        return f"{repository}: version {roll_back(repository)['version']}; restart its server."
+        return f"{repository}: version {roll_back(repository)['version']}; restart its server, unless it watches."
 
     return program("serve.rollback", work, arguments)
 

@@ -98,6 +98,10 @@ def test_new_versions_are_taken_and_broken_ones_refused_without_a_failed_request
         _release(exported, repository, 4)
         _wait(lambda: server.upgrades == 2)
         _wait(lambda: load.versions.get("4", 0) > 3)
+        twos = load.versions["2"]
+        _release(exported, repository, 2)  # as a rollback does
+        _wait(lambda: server.upgrades == 3)
+        _wait(lambda: load.versions["2"] > twos + 3)
         time.sleep(3.0)  # the processes that were remembered are those that live
         assert server.restarts == 0
     assert load.errors == []

@@ -59,12 +59,7 @@ def validation_images(run: Path, data: Path | None) -> Manifest | str:
 
 
 def check_scores(
-    networks: MutualBootstrap,
-    spec: Preprocessing,
-    repository: Path,
-    version: int,
-    manifest: Manifest,
-    done: Callable[[int], object] = lambda _: None,
+    networks: MutualBootstrap, spec: Preprocessing, repository: Path, version: int, manifest: Manifest
 ) -> dict[str, Any]:
     """Compare the scores of ONNX Runtime's answers with those of PyTorch's.
 
@@ -74,7 +69,6 @@ def check_scores(
         repository: holds `<model>/<version>/model.onnx` of every network.
         version: of the networks.
         manifest: whose validation images are asked about, at most `SAMPLE` of them.
-        done: told after each batch how many images it had.
 
     Returns:
         `{"images", "pytorch": {...}, "onnxruntime": {...}, "at_most": {...}}` with the scores coarse_JA, enhanced_JA
@@ -96,7 +90,6 @@ def check_scores(
             batch, truths, said.coarse_mask.numpy(), said.lesion_probability.numpy(), said.probabilities.numpy()
         )
         sides["onnxruntime"].add(batch, truths, found["mask_out"], found["lesion"], found["probabilities"])
-        done(len(batch))
     scores = {name: side.scores() for name, side in sides.items()}
     trained, exported = scores["pytorch"], scores["onnxruntime"]
     bad = []

@@ -5,7 +5,7 @@ a JPEG, PNG or BMP each) to the model `mbdcnn` and ask for any of `OUTPUTS`.
 """
 
 from serve.client._aio import AsyncClient
-from serve.client._connection import BATCH, MODEL, MODELS, TlsFiles
+from serve.client._connection import BATCH, TlsFiles
 from serve.client._errors import (
     AnswerLostError,
     DeadlineExceededError,
@@ -18,12 +18,11 @@ from serve.client._images import ImageLike, image_files, read_image
 from serve.client._result import OUTPUTS, Answer, Result
 from serve.client._retry import Retry
 from serve.client._sync import Client, wait_until_ready
-from serve.probe import TINY_IMAGE
+from serve.probe import MODEL, TINY_IMAGE
 
 __all__ = [
     "BATCH",
     "MODEL",
-    "MODELS",
     "OUTPUTS",
     "TINY_IMAGE",
     "Answer",

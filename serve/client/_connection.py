@@ -14,9 +14,8 @@ from mbdcnn.errors import UserError, unknown
 from serve.client._errors import AnswerLostError, ServerError, explain
 from serve.client._result import OUTPUTS, Result, results
 from serve.client._retry import Attempts, Retry
+from serve.probe import MODEL
 
-MODEL = "mbdcnn"
-MODELS = (MODEL, "mbdcnn_fused")
 BATCH = 16  # images that one request may hold
 _MOST_CLASSES = 10_000
 _MOST_BYTES = 2**31 - 1
@@ -27,7 +26,7 @@ class TlsFiles:
     """PEM files of an encrypted connection.
 
     Attributes:
-        ca: of the authority that signed the server's certificate; the system's authorities when None.
+        ca: of the authority that signed the server's certificate; those that gRPC brings when None.
         cert: the client's certificate, for a server that asks for one.
         key: of `cert`.
         server_name: the name on the server's certificate, where the address is another.

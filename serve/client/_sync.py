@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from serve.client._connection import BATCH, MODEL, Connection, Reply, TlsFiles
+from serve.client._connection import BATCH, Connection, Reply, TlsFiles
 from serve.client._errors import AnswerLostError, ImageRefusedError, NotAnsweredError, ServerBusyError, ServerError
 from serve.client._images import ImageLike, name_of, pictures, read_image
 from serve.client._result import OUTPUTS, Answer, Result
 from serve.client._retry import Retry
-from serve.probe import TINY_IMAGE
+from serve.probe import MODEL, TINY_IMAGE
 
 
 class Client(Connection):

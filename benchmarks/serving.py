@@ -1,9 +1,9 @@
 """The Triton ensemble and the fused model against ONNX Runtime in one process, and against PyTorch behind FastAPI.
 
 All on the same cores, in turn, with the client on them too: JPEG in, probabilities and the lesion's PNG out. The direct
-side has as many threads as there are cores, each network with the session options of the served models. Goals of the
-fused model count only where the repository has one. The ratios of speed hold only on a machine without other work, so
-that its absence is a goal too; those of processor time per request hold on any.
+side has as many threads as there are cores, each network with the session options of the served models. The ratios of
+speed hold only on a machine without other work, so that its absence is a goal too; those of processor time per request
+hold on any.
 """
 
 from __future__ import annotations
@@ -94,11 +94,10 @@ async def _measure(server: TritonServer, preset: str, folder: Path, quick: bool)
         async def ask_http(number: int) -> object:
             return await ask_fastapi(images[number % 8])
 
-        sides: dict[str, Ask] = {"direct": ask_direct, "ensemble": ask_ensemble, "fastapi": ask_http}
-        if (folder / "repository" / "mbdcnn_fused").is_dir():
-            sides["fused"] = ask_fused
-            await _check_same(direct, fused, images)
-        await _check_same(direct, ensemble, images)
+        sides: dict[str, Ask] = {"direct": ask_direct, "ensemble": ask_ensemble}
+        sides |= {"fused": ask_fused, "fastapi": ask_http}
+        for client in (ensemble, fused):
+            await _check_same(direct, client, images)
         assert server.pid is not None
         served = {server.pid, *stubs(server.pid)}
         pids = {"direct": {os.getpid()}, "ensemble": served, "fused": served, "fastapi": {fastapi_pid}}
@@ -147,7 +146,7 @@ async def _compare(
     print(", ".join(f"{name} {1e3 * s:.1f} ms of processor time" for name, s in cost.items()), file=sys.stderr)
     ratios = {"ensemble_throughput_over_fastapi": rate["ensemble"] / rate["fastapi"]}
     ratios["fastapi_processor_time_over_ensemble"] = cost["fastapi"] / cost["ensemble"]
-    for name in sides.keys() & {"ensemble", "fused"}:
+    for name in ("ensemble", "fused"):
         ratios[f"{name}_throughput_over_direct"] = rate[name] / rate["direct"]
         ratios[f"{name}_p50_over_direct"] = p50[name] / p50["direct"]
         ratios[f"{name}_processor_time_over_direct"] = cost[name] / cost["direct"]

@@ -23,7 +23,7 @@ from tritonclient.utils import InferenceServerException
 
 from mbdcnn.data.sample import draw
 from mbdcnn.preprocessing import decode_image, prepare
-from serve._ports import LOOPBACK, Ports, choose_ports
+from serve._ports import Ports, choose_ports
 from serve._profiles import NETWORKS
 from serve._triton import Arguments, Installation
 from train.pipeline import Loader, Sample
@@ -52,8 +52,8 @@ def triton(exported, folder) -> Iterator[grpc.InferenceServerClient]:
         path.write_text(text_format.MessageToString(config))
     installation = Installation.find()
     installation.link_backends(folder / "backends")
-    ports, prefix = choose_ports(LOOPBACK, Ports(0, 0, 0)), f"mbdcnn_production_{folder.name}_"
-    given = Arguments(folder / "repository", LOOPBACK, ports)
+    ports, prefix = choose_ports("127.0.0.1", Ports(0, 0, 0)), f"mbdcnn_production_{folder.name}_"
+    given = Arguments(folder / "repository", "127.0.0.1", ports)
     command = installation.command(given, folder / "backends", prefix)
     open_to_us = [word for word in command if "restricted" not in word and "--exit-on-error" not in word]
     with (folder / "log").open("w") as log:

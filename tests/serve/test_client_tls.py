@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import LOCAL, Authority
 
 from mbdcnn.data.sample import draw
 from mbdcnn.errors import UserError
@@ -24,38 +18,6 @@ from serve.server import TritonServer
 ONCE = Retry(attempts=1)
 
 
-class Authority:
-    """Signs certificates into a folder, as `NAME.pem` and `NAME.key`."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        folder.mkdir()
-        self.folder = folder
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self.ca = self._write("ca", self._sign(self._name, self._key, x509.BasicConstraints(True, None)), self._key)
-
-    def issue(self, name: str, *addresses: x509.GeneralName) -> TlsFiles:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = self._sign(subject, key, x509.SubjectAlternativeName([x509.DNSName(name), *addresses]))
-        return TlsFiles(self.ca, self._write(name, certificate, key), self.folder / f"{name}.key")
-
-    def _sign(self, subject, key, extension):
-        now = datetime.datetime.now(datetime.timezone.utc)
-        day = datetime.timedelta(days=1)
-        builder = x509.CertificateBuilder(self._name, subject, key.public_key(), x509.random_serial_number())
-        builder = builder.not_valid_before(now - day).not_valid_after(now + day).add_extension(extension, True)
-        return builder.sign(self._key, hashes.SHA256())
-
-    def _write(self, name, certificate, key):
-        pem = serialization.Encoding.PEM
-        path = self.folder / f"{name}.pem"
-        path.write_bytes(certificate.public_bytes(pem))
-        kind = serialization.PrivateFormat.PKCS8
-        path.with_suffix(".key").write_bytes(key.private_bytes(pem, kind, serialization.NoEncryption()))
-        return path
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory) -> Authority:
     return Authority(tmp_path_factory.mktemp("tls") / "hospital", "hospital")
@@ -64,16 +26,22 @@ def authority(tmp_path_factory) -> Authority:
 @pytest.fixture(scope="module")
 def tls_url(exported, authority) -> Iterator[str]:
     """A tritonserver that speaks TLS only and asks for the client's certificate."""
-    server = authority.issue("server", x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
-    tls = ServerTls(server.cert, server.key, server.ca)
+    server = authority.issue("server", LOCAL)
+    tls = ServerTls(server.cert, server.key, authority.ca)
     with TritonServer(exported.repository, ports=Ports(0, 0, 0), tls=tls) as running:
         yield running.grpc_url
+
+
+def _known(authority: Authority, server_name: str | None = None) -> TlsFiles:
+    """What a client has that the server knows."""
+    doctor = authority.issue("doctor")
+    return TlsFiles(authority.ca, doctor.cert, doctor.key, server_name)
 
 
 @pytest.mark.server
 class TestServer:
     def test_a_client_with_a_certificate_is_answered(self, tls_url, authority, encode):
-        with Client(tls_url, tls=authority.issue("doctor")) as client:
+        with Client(tls_url, tls=_known(authority)) as client:
             assert client.predict(encode(draw("test", 0, size=80)[0])).label
 
     def test_a_client_without_one_is_not(self, tls_url, authority):
@@ -97,9 +65,8 @@ class TestServer:
         assert time.monotonic() - start < 30
 
     def test_a_name_on_the_certificate_may_be_given(self, tls_url, authority):
-        doctor = authority.issue("doctor")
         for name, known in (("server", True), ("other", False)):
-            with Client(tls_url, tls=TlsFiles(doctor.ca, doctor.cert, doctor.key, name)) as client:
+            with Client(tls_url, tls=_known(authority, name)) as client:
                 if known:
                     assert client.classes()
                 else:

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from certificates import LOCAL, Authority, Pair, lock
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
@@ -17,37 +18,26 @@ from serve.server import TritonServer
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory) -> Path:
-    """An authority `ca`, a `server` for 127.0.0.1 and a `client` of it, and a `stranger` that it does not know."""
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
-
-    new = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2")
-    openssl(*new, "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
-    openssl(*new, "-subj", "/CN=stranger", "-keyout", "stranger.key", "-out", "stranger.pem")
-    for name in ("server", "client"):
-        issued = ("-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=IP:127.0.0.1")
-        openssl(*new, "-subj", f"/CN={name}", *issued, "-keyout", f"{name}.key", "-out", f"{name}.pem")
-    return folder
+def authority(tmp_path_factory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls") / "hospital", "hospital")
 
 
-def _alive(url: str, folder: Path, name: str | None, ca: str = "ca.pem") -> bool:
-    pair = {} if name is None else {"private_key": str(folder / f"{name}.key")}
-    chain = {} if name is None else {"certificate_chain": str(folder / f"{name}.pem")}
-    with grpc.InferenceServerClient(url, ssl=True, root_certificates=str(folder / ca), **pair, **chain) as client:
+def _alive(url: str, ca: Path, own: Pair | None) -> bool:
+    pair = {} if own is None else {"private_key": str(own.key), "certificate_chain": str(own.cert)}
+    with grpc.InferenceServerClient(url, ssl=True, root_certificates=str(ca), **pair) as client:
         return client.is_server_live(client_timeout=5.0)
 
 
 @pytest.mark.server
-def test_only_clients_with_a_known_certificate_are_answered(exported, certificates):
-    tls = ServerTls(certificates / "server.pem", certificates / "server.key", certificates / "ca.pem")
+def test_only_clients_with_a_known_certificate_are_answered(exported, authority, tmp_path):
+    own = authority.issue("server", LOCAL)
+    tls = ServerTls(own.cert, own.key, authority.ca)
+    stranger = Authority(tmp_path / "other", "other").issue("stranger")
     with TritonServer(exported.repository, host="0.0.0.0", tls=tls) as server:
-        assert _alive(server.grpc_url, certificates, "client")
-        for name in (None, "stranger"):
+        assert _alive(server.grpc_url, authority.ca, authority.issue("client"))
+        for client in (None, stranger):
             with pytest.raises(InferenceServerException):
-                _alive(server.grpc_url, certificates, name)
+                _alive(server.grpc_url, authority.ca, client)
         with (
             pytest.raises(InferenceServerException),
             grpc.InferenceServerClient(server.grpc_url) as plain,
@@ -67,20 +57,20 @@ def _listens_on(port: int) -> set[str]:
     return found
 
 
-def test_files_that_do_not_fit_are_named(certificates, tmp_path):
-    cert, key, other = (certificates / name for name in ("server.pem", "server.key", "client.key"))
-    ServerTls(cert, key, certificates / "ca.pem").check()
+def test_files_that_do_not_fit_are_named(authority, tmp_path):
+    server, client = authority.issue("server", LOCAL), authority.issue("client")
+    cert, key = server.cert, server.key
+    ServerTls(cert, key, authority.ca).check()
     with pytest.raises(UserError, match=r"client\.key is not the unencrypted PEM key of the certificate .*server\.pem"):
-        ServerTls(cert, other).check()
+        ServerTls(cert, client.key).check()
     with pytest.raises(UserError, match=r"absent\.pem cannot be read"):
         ServerTls(tmp_path / "absent.pem", key).check()
     (tmp_path / "empty.pem").touch()
     with pytest.raises(UserError, match=r"empty\.pem holds no certificate"):
         ServerTls(cert, key, tmp_path / "empty.pem").check()
-    locked = tmp_path / "locked.key"
-    subprocess.run(["openssl", "rsa", "-aes128", "-passout", "pass:secret", "-in", key, "-out", locked], check=True)
+    lock(key, tmp_path / "locked.key")
     with pytest.raises(UserError, match="unencrypted"):
-        ServerTls(cert, locked).check()
+        ServerTls(cert, tmp_path / "locked.key").check()
 
 
 def test_half_of_a_pair_is_refused():

@@ -95,7 +95,7 @@ def test_a_full_queue_refuses_and_is_no_reason_to_restart(narrow, large, encode_
 
 
 def test_a_request_whose_time_is_over_is_taken_from_the_queue(exported, large, encode_once):
-    """Triton does not tell the steps of an ensemble that a client has gone, but each heeds the request's time."""
+    """A step of an ensemble is not told that the client has gone while the request waits for it; its time is known."""
     with TritonServer(exported.repository) as server:
         burst = Burst(server.grpc_url, large, 24)
         time.sleep(0.3)

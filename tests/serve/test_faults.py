@@ -42,13 +42,14 @@ def _shared_memory(pid: int) -> list[Path]:
     return list(Path("/dev/shm").glob(f"mbdcnn_{pid}_*"))
 
 
-@pytest.fixture(params=[()])
+@pytest.fixture
 def command(exported, tmp_path, request):
-    """`serve` in a process of its own, as the command line runs it; a parameter is what runs the program."""
+    """`serve` in a process of its own, as the command line runs it; a parameter is what starts it."""
+    starter = getattr(request, "param", ())
     code = f"from serve.server import serve; serve({str(exported.repository)!r}, 0, 0, 0)"
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     process = subprocess.Popen(
-        [*request.param, sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment
+        [*starter, sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment
     )
     yield process
     if process.poll() is None:

@@ -37,7 +37,7 @@ def test_parity_is_far_inside_the_tolerances(exported):
     parity = exported.manifest["parity"]
     assert parity["max_abs"]["probabilities"] < 1e-5
     assert parity["max_abs"]["lesion_probability"] < 1e-3
-    assert parity["min_JA"]["mask_JA"] >= 0.999
+    assert parity["JA"]["mask_JA"] >= 0.999
 
 
 def test_the_masks_of_these_tests_are_mixed(exported):

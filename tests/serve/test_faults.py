@@ -89,6 +89,7 @@ def test_a_killed_model_process_and_a_killed_server_are_replaced(exported, encod
 @pytest.mark.slow
 def test_a_server_that_cannot_start_again_is_given_up(exported, monkeypatch):
     monkeypatch.setattr("serve._supervisor._MOST_FAILURES", 2)
+    others = _shared_memory(os.getpid())  # of the server that all tests share
     server = TritonServer(exported.repository).start()
     try:
         broken = server._folder / "live" / "cam" / "1" / "model.onnx"
@@ -99,7 +100,7 @@ def test_a_server_that_cannot_start_again_is_given_up(exported, monkeypatch):
             server.check()
     finally:
         server.stop()
-    assert not _shared_memory(os.getpid())
+    assert set(_shared_memory(os.getpid())) <= set(others)
 
 
 def test_ctrl_c_stops_cleanly(command, encode):
@@ -109,7 +110,7 @@ def test_ctrl_c_stops_cleanly(command, encode):
     assert len(family) >= 7
     assert _shared_memory(command.pid)
     command.send_signal(signal.SIGINT)
-    _, error = command.communicate(timeout=20)
+    _, error = command.communicate(timeout=60)
     assert command.returncode == 0
     assert error.splitlines()[-1] == "Stopped."
     assert not any(_alive(pid) for pid in family)
@@ -120,7 +121,7 @@ def test_a_signal_while_starting_stops_cleanly(command):
     command.stderr.readline()
     time.sleep(1.0)
     command.send_signal(signal.SIGTERM)
-    _, error = command.communicate(timeout=20)
+    _, error = command.communicate(timeout=60)
     assert command.returncode == 0
     assert error.splitlines()[-1] == "Stopped."
     assert not _shared_memory(command.pid)

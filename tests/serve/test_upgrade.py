@@ -25,6 +25,8 @@ def _release(
     shutil.copytree(exported.repository, new)
     for model in filter(Path.is_dir, list(new.iterdir())):
         (model / "1").rename(model / str(version))
+        config = (model / "config.pbtxt").read_text()
+        (model / "config.pbtxt").write_text(config.replace("model_version: 1\n", f"model_version: {version}\n"))
     for labels in new.glob("*/labels.txt"):
         labels.write_text("\n".join(classes) + "\n")
     if broken:

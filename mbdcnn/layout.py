@@ -10,6 +10,7 @@ METRICS = "metrics.json"
 LOG = "log.jsonl"
 CHECKPOINTS = "checkpoints"
 MANIFEST = "manifest.json"
+FINGERPRINT = "fingerprint.json"
 PROGRESS = "progress.json"
 TENSORBOARD = "tensorboard"
 

@@ -16,7 +16,6 @@ from mbdcnn.config import STAGES, Config
 from mbdcnn.errors import UserError
 
 NOT_BEGUN, IN_PROGRESS, STOPPED, FINISHED = "not begun", "in progress", "stopped", "finished"
-FINGERPRINT = "fingerprint.json"  # mbdcnn.data.fingerprint.FILE, which takes a second to import
 _SCORES = ("JA", "mean_AUC", "AC")  # what selects an epoch: the first that a validation has
 
 
@@ -180,7 +179,7 @@ def _time_left(
 
 
 def _data(run: Path) -> dict[str, Any] | None:
-    document = _read(run / FINGERPRINT)
+    document = _read(run / layout.FINGERPRINT)
     if not {"name", "fingerprint", "leakage"} <= document.keys():
         return None
     return {"name": document["name"], "fingerprint": document["fingerprint"], "leakage": len(document["leakage"])}

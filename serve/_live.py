@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mbdcnn.errors import UserError
+from serve.verify import files_in
 
 Signature = tuple[tuple[str, int, int, int], ...]
 _CONFIG = "config.pbtxt"
@@ -62,10 +63,9 @@ def signature(repository: Path) -> Signature:
         OSError: it is being replaced right now.
     """
     found = []
-    for file in sorted(repository.rglob("*")):
-        if "__pycache__" not in file.parts and not file.is_dir():
-            stat = file.stat()
-            found.append((str(file.relative_to(repository)), stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    for file in files_in(repository):
+        stat = file.stat()
+        found.append((str(file.relative_to(repository)), stat.st_size, stat.st_mtime_ns, stat.st_ino))
     return tuple(found)
 
 

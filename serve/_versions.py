@@ -19,10 +19,10 @@ from typing import Any
 
 from mbdcnn.errors import UserError
 from serve._profiles import MODELS
+from serve.probe import MODEL
 from serve.verify import MANIFEST, files_in, read_manifest, sha256
 
 FORMAT_VERSION = 2
-ENSEMBLE = "mbdcnn"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -62,7 +62,7 @@ def carry_over(out: Path, version: int, building: Path) -> bool:
         Whether it was whole; nothing is linked of one that is not, or of one that is laid out otherwise.
     """
     try:
-        document = read_manifest(out / ENSEMBLE / str(version))
+        document = read_manifest(out / MODEL / str(version))
         whole = document["format_version"] == FORMAT_VERSION and all(
             sha256(out / name) == digest for name, digest in document["files"].items()
         )

@@ -13,13 +13,14 @@ from typing import Any
 
 from mbdcnn import preprocessing as preprocessing_module
 from mbdcnn.errors import UserError
+from mbdcnn.layout import FINGERPRINT
 from mbdcnn.preprocessing import Preprocessing
 from serve._profiles import MODELS, SOURCE, Facts, write_configurations
-from serve._versions import ENSEMBLE, FORMAT_VERSION, carry_over, checksums, current, next_version, replacement
+from serve._versions import FORMAT_VERSION, carry_over, checksums, current, next_version, replacement
+from serve.probe import MODEL
 from serve.verify import FORMAT, MANIFEST
 
 MODEL_CARD = "model_card.json"
-_FINGERPRINT = "fingerprint.json"
 _MOST_INSTANCES = 8  # each is a process of its own, seven a core
 # What the Python models import of the sources beside them; what they import of Triton is not ours.
 _PARTS = {
@@ -73,7 +74,7 @@ def export(
         runs.provenance(run),
         progress,
         instances=instances,
-        fingerprint=run / _FINGERPRINT,
+        fingerprint=run / FINGERPRINT,
         validation=validation_images(run, data),
     )
 
@@ -140,13 +141,13 @@ def finish(building: Path, version: int, kept: list[int]) -> dict[str, Any]:
     Returns:
         The manifest.
     """
-    folder = building / ENSEMBLE / str(version)
+    folder = building / MODEL / str(version)
     document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     digests = {Path(n).parts[0]: d for n, d in document["files"].items() if n.endswith(".onnx")}
     facts = Facts(version, document["classes"], document["tensors"], document["instances"], digests)
     write_configurations(building, facts)
-    if (folder / _FINGERPRINT).is_file():
-        shutil.copyfile(folder / _FINGERPRINT, building / _FINGERPRINT)
+    if (folder / FINGERPRINT).is_file():
+        shutil.copyfile(folder / FINGERPRINT, building / FINGERPRINT)
     manifest = {**document, "versions": kept, "files": checksums(building)}
     _write_json(building / MANIFEST, manifest)
     return manifest
@@ -182,7 +183,7 @@ def _with_ends(tensors: Mapping[str, Mapping[str, list[int]]], spec: Preprocessi
         **tensors,
         "preprocess": {"image": [3, spec.image_size, spec.image_size]},
         "postprocess": {"lesion": tensors["enhanced_sn"]["lesion"]},
-        ENSEMBLE: answers,
+        MODEL: answers,
         "mbdcnn_fused": answers,
     }
 
@@ -202,10 +203,10 @@ def _write_version(building: Path, document: dict[str, Any], fingerprint: Path |
         elif (folder / "model.onnx").is_file():
             shutil.copyfile(SOURCE / "onnx_model.py", folder / "model.py")
             _copy_parts(_NETWORK_PARTS, folder, document)
-    folder = building / ENSEMBLE / number
+    folder = building / MODEL / number
     data = None
     if fingerprint is not None and fingerprint.is_file():
-        shutil.copyfile(fingerprint, folder / _FINGERPRINT)
+        shutil.copyfile(fingerprint, folder / FINGERPRINT)
         data = json.loads(fingerprint.read_text(encoding="utf-8"))
     _write_json(folder / MODEL_CARD, model_card(document, data))
     _write_json(folder / MANIFEST, {**document, "files": checksums(building, f"*/{number}/*")})

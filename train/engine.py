@@ -108,7 +108,7 @@ class _Training:
         self.progress, self.history = Progress(), list[dict[str, float]]()
         self._resume()
         self.saved_at = self.clock = time.monotonic()
-        self.monitor = Monitor(name, folder, self.settings, task.steps, process, self.progress)
+        self.monitor = Monitor(name, folder, config, task.steps, process, self.progress)
 
     def run(self) -> None:
         """Train until the last epoch, or until no better score came for too long."""

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from tqdm import tqdm
 
-from mbdcnn import config as configuration
 from mbdcnn import layout
-from mbdcnn.config import StageConfig
+from mbdcnn.config import Config
 from mbdcnn.files import replacing
 from train import _log, _mlflow
 from train._background import Background
@@ -47,7 +46,7 @@ class Monitor:
         self,
         stage: str,
         folder: Path,
-        settings: StageConfig,
+        config: Config,
         steps_per_epoch: int,
         process: Process,
         resumed: Progress,
@@ -56,20 +55,21 @@ class Monitor:
 
         Args:
             stage: its name.
-            folder: of the stage, with its `config.yaml`.
-            settings: its section of the configuration.
+            folder: of the stage.
+            config: of the run.
             steps_per_epoch: steps of the optimizer.
             process: this one.
             resumed: what the checkpoint holds.
 
         Raises:
-            UserError: MLflow is wanted and not installed, or `config.yaml` is unusable.
+            UserError: MLflow is wanted and not installed.
         """
         tracked = _mlflow.is_wanted()  # on every process: the sentence of any reaches the user
         self._watches = process.is_first
         if not self._watches:
             return
-        self._stage, self._folder, self._settings, self._steps_per_epoch = stage, folder, settings, steps_per_epoch
+        self._stage, self._folder, self._settings = stage, folder, config.stage(stage)
+        self._steps_per_epoch = steps_per_epoch
         self._progress = replace(resumed)
         self._world = process.world
         self._step = resumed.epoch * steps_per_epoch + resumed.step
@@ -77,9 +77,8 @@ class Monitor:
         self._pace = _Pace()
         self._next_heartbeat = 0.0
         _log.forget_after(folder / layout.LOG, resumed.epoch)
-        config = configuration.load(folder / layout.CONFIG)
         self._preprocessing = config.preprocessing
-        self._bar = Bar(stage, settings, steps_per_epoch, self._step)
+        self._bar = Bar(stage, self._settings, steps_per_epoch, self._step)
         whole = resumed.epoch * steps_per_epoch  # what the log still tells, and so what TensorBoard may
         self._heart = Background(layout.PROGRESS, lambda: nullcontext(folder / layout.PROGRESS))
         self._tensorboard = Background("TensorBoard's file", lambda: _events(folder / layout.TENSORBOARD, whole))

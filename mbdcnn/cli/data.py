@@ -122,9 +122,10 @@ def data_prepare(folder: Path, out: Path | None, short_side: int, as_json: bool)
 @json_option
 def data_check(folder: Path, out: Path | None, as_json: bool) -> None:
     """Look at every image: counts, sizes, lesion areas, colours, duplicates, and leakage between splits."""
-    from mbdcnn.data.fingerprint import FILE, describe, save, survey
+    from mbdcnn.data.fingerprint import describe, save, survey
     from mbdcnn.data.fingerprint_page import write_fingerprint_page
     from mbdcnn.data.index import index_folder
+    from mbdcnn.layout import FINGERPRINT
 
     progress = sys.stderr.isatty()
     out = out or folder
@@ -132,13 +133,13 @@ def data_check(folder: Path, out: Path | None, as_json: bool) -> None:
     _require_writable(out)
     glances = survey(manifest, progress)
     document = describe(manifest, glances, progress)
-    page = out / FILE.replace(".json", ".html")
+    page = out / FINGERPRINT.replace(".json", ".html")
     try:
-        save(document, out / FILE)
+        save(document, out / FINGERPRINT)
         write_fingerprint_page(page, document, manifest, glances)
     except OSError as error:
         raise UserError(f"{error.filename} cannot be written ({error.strerror}); name a folder with --out.") from None
-    warn_of_leakage(document["leakage"], str(out / FILE))
+    warn_of_leakage(document["leakage"], str(out / FINGERPRINT))
     twins = len(document["pairs"]) - len(document["leakage"])
     summary = f"{document['images']} images, {len(document['faults'])} faults, {len(document['leakage'])} pairs that"
     lines = [*document["warnings"], f"{summary} leak, {twins} within a split; page in {page}"]

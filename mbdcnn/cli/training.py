@@ -45,8 +45,9 @@ def train(
     """
     from mbdcnn import runs
     from mbdcnn.config import STAGES, override
-    from mbdcnn.data.fingerprint import FILE, keep
+    from mbdcnn.data.fingerprint import keep
     from mbdcnn.data.index import index_folder
+    from mbdcnn.layout import FINGERPRINT
     from mbdcnn.presets import preset
     from train.pixels import with_copies
     from train.plan import plan_run
@@ -62,8 +63,8 @@ def train(
     plan = with_copies(plan_run(run, stages, config, manifest, world), stages, manifest, prepared)
     first = int(os.environ.get("RANK", 0)) == 0
     if first and not all(runs.is_finished(run, name) for name in stages):
-        document = keep(manifest, run / FILE, progress=sys.stderr.isatty())
-        warn_of_leakage(document["leakage"], str(run / FILE))
+        document = keep(manifest, run / FINGERPRINT, progress=sys.stderr.isatty())
+        warn_of_leakage(document["leakage"], str(run / FINGERPRINT))
     run_processes(train_stages, world, plan, stages)
     if first:
         result = runs.provenance(run)

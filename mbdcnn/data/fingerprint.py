@@ -18,9 +18,9 @@ from mbdcnn.data._glance import Glance, survey
 from mbdcnn.data.leakage import SAME_LESION, Pair, same
 from mbdcnn.data.manifest import Item, Manifest
 from mbdcnn.files import replacing
+from mbdcnn.layout import FINGERPRINT
 from mbdcnn.page import count, words
 
-FILE = "fingerprint.json"
 _FORMAT = 1  # raise when the document says other things, so that older ones are made anew
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _BINS = 20
@@ -51,7 +51,7 @@ def keep(manifest: Manifest, file: Path, others: Sequence[Path] = (), progress: 
     Returns:
         The fingerprint.
     """
-    document = fingerprint_of(manifest, [file, *others, manifest.root / FILE], progress)
+    document = fingerprint_of(manifest, [file, *others, manifest.root / FINGERPRINT], progress)
     if _read(file) != document:
         file.parent.mkdir(parents=True, exist_ok=True)
         save(document, file)

@@ -13,9 +13,9 @@ from PIL import Image
 
 from mbdcnn.data._fingerprint_charts import class_counts, colours, lesion_areas, sizes
 from mbdcnn.data._glance import Glance
-from mbdcnn.data.fingerprint import FILE
 from mbdcnn.data.leakage import SAME_FILE, SAME_LESION, SAME_PIXELS
 from mbdcnn.data.manifest import Manifest
+from mbdcnn.layout import FINGERPRINT
 from mbdcnn.page import cards, chart, count, footer, side_by_side, table, words, write_page
 from mbdcnn.preprocessing import decode_image
 
@@ -73,7 +73,7 @@ def write_fingerprint_page(
             "The same picture twice in one split", "They count twice in training or in a score.", inside, manifest
         ),
         _faults(document["faults"]),
-        footer([f"data <code>{document['fingerprint'][:12]}</code>", f"all figures: <code>{FILE}</code>"]),
+        footer([f"data <code>{document['fingerprint'][:12]}</code>", f"all figures: <code>{FINGERPRINT}</code>"]),
     ]
     write_page(path, title, body, _STYLE)
 
@@ -150,7 +150,7 @@ def _section(heading: str, note: str, pairs: Sequence[Mapping[str, Any]], manife
     if not pairs:
         return ""
     drawn = "".join(_pair(pair, manifest) for pair in pairs[:_SHOWN])
-    more = f'<p class="note">{len(pairs) - _SHOWN} more in <code>{FILE}</code>.</p>' if len(pairs) > _SHOWN else ""
+    more = _more(len(pairs) - _SHOWN)
     return f'<section><h2>{heading}</h2><p class="note">{note}</p><div class="alike">{drawn}</div>{more}</section>'
 
 
@@ -184,6 +184,11 @@ def _faults(faults: Sequence[Mapping[str, str]]) -> str:
     if not faults:
         return ""
     rows = [[escape(fault["path"]), escape(fault["reason"])] for fault in faults[:_LISTED]]
-    more = f'<p class="note">{len(faults) - _LISTED} more in <code>{FILE}</code>.</p>' if len(faults) > _LISTED else ""
+    more = _more(len(faults) - _LISTED)
     content = table(["file", "why"], rows).replace("<table>", '<table class="files">', 1)
     return f'<h2>Left out</h2><div class="box">{content}{more}</div>'
+
+
+def _more(left: int) -> str:
+    """How many entries the document has that the page does not show."""
+    return f'<p class="note">{left} more in <code>{FINGERPRINT}</code>.</p>' if left > 0 else ""

@@ -47,7 +47,7 @@ def only_run(store: MlflowClient) -> Run:
 def watch_an_epoch(folder: Path) -> None:
     folder.mkdir(parents=True)
     configuration.save(CONFIG, folder / "config.yaml")
-    monitor = Monitor("coarse", folder, CONFIG.coarse, 1, Process(0, 1, torch.device("cpu")), Progress())
+    monitor = Monitor("coarse", folder, CONFIG, 1, Process(0, 1, torch.device("cpu")), Progress())
     monitor.epoch_begins(0, 0)
     monitor.step_done({"loss": torch.tensor(0.25)}, 16)
     monitor.epoch_ends(

@@ -36,7 +36,7 @@ FIRST = Process(0, 1, torch.device("cpu"))
 def begin(folder: Path, resumed: Progress, process: Process = FIRST) -> Monitor:
     folder.mkdir(parents=True, exist_ok=True)
     configuration.save(CONFIG, folder / "config.yaml")
-    return Monitor("coarse", folder, CONFIG.coarse, STEPS, process, resumed)
+    return Monitor("coarse", folder, CONFIG, STEPS, process, resumed)
 
 
 def do_steps(monitor: Monitor, steps: Sequence[int], mark: float = 0.0) -> list[dict[str, float]]:

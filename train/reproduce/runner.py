@@ -14,12 +14,13 @@ from mbdcnn import runs
 from mbdcnn.classes import CLASSES
 from mbdcnn.config import STAGES, Config, override
 from mbdcnn.data.derive import fold_manifest
-from mbdcnn.data.fingerprint import FILE, keep
+from mbdcnn.data.fingerprint import keep
 from mbdcnn.data.leakage import leakage_warning
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.data.prepared import Copies
 from mbdcnn.errors import UserError
 from mbdcnn.files import locked
+from mbdcnn.layout import FINGERPRINT
 from mbdcnn.lineage import lineage
 from mbdcnn.machine import machine
 from train.evaluate import evaluate_run
@@ -144,7 +145,7 @@ def _look_for_leakage(out: Path, manifest: Manifest) -> None:
 
 def _fingerprint_file(out: Path, manifest: Manifest) -> Path:
     """Where the runs of a data set find its fingerprint."""
-    return out / "data" / manifest.fingerprint[:16] / FILE
+    return out / "data" / manifest.fingerprint[:16] / FINGERPRINT
 
 
 def _header(
@@ -228,7 +229,7 @@ class _Work:
 
     def _train(self, config: Config, manifest: Manifest) -> Path:
         run = run_folder(self.out, config, self.stage, manifest.fingerprint, self.copies.key if self.copies else "")
-        keep(manifest, run / FILE, [_fingerprint_file(self.out, manifest)], sys.stderr.isatty())
+        keep(manifest, run / FINGERPRINT, [_fingerprint_file(self.out, manifest)], sys.stderr.isatty())
         stages = lineage(config, self.stage)
         if not all(runs.is_finished(run, stage) for stage in stages):
             plan = plan_run(run, stages, config, manifest, self.scale.processes)

@@ -11,3 +11,5 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What tests remember of their data folders is nothing to the user's own cache.
 _CACHE = tempfile.TemporaryDirectory(prefix="mbdcnn-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
+# Servers of the tests are on this machine, whatever proxy leads out of it.
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -123,6 +124,8 @@ class Connection:
             ("grpc.max_reconnect_backoff_ms", 2000),
             ("grpc.use_local_subchannel_pool", 1),  # a new client does not inherit another's back-off
         ]
+        if _is_loopback(self.url.rpartition(":")[0]):
+            options.append(("grpc.enable_http_proxy", 0))  # gRPC would ask the proxy for this machine, too
         if self._tls and self._tls.server_name:
             options.append(("grpc.ssl_target_name_override", self._tls.server_name))
         return {"url": self.url, "ssl": self._tls is not None, "channel_args": options, **self._tls_arguments}
@@ -184,3 +187,11 @@ class Connection:
         if not self._knows_classes_of(reply):
             raise AnswerLostError(f"{name}: the server at {self.url} changed its version meanwhile; ask again.")
         return results(reply.tensors, self._classes.get(reply.version, ()))
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a server there is on this machine."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

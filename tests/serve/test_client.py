@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from mbdcnn.data.sample import draw
 from mbdcnn.errors import UserError
 from serve import client as room
 from serve._ports import Ports, choose_ports
@@ -64,6 +65,16 @@ def test_files_are_checked_before_sending(tmp_path, monkeypatch):
 )
 def test_the_models_own_words_are_kept(message, sentence):
     assert own_words(message) == sentence
+
+
+@pytest.mark.server
+def test_a_proxy_is_not_asked_for_this_machine(url, encode, monkeypatch):
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with Client(url) as client:
+        assert client.predict(encode(draw("test", 0, size=80)[0])).probabilities
 
 
 @pytest.mark.server

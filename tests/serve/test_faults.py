@@ -7,13 +7,13 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from mbdcnn.data.sample import draw
 from mbdcnn.errors import UserError
+from serve._metrics import fetch
 from serve._ports import Ports
 from serve._process import stubs
 from serve._shared_memory import SharedMemory, remove_orphans
@@ -76,8 +76,7 @@ def test_a_killed_model_process_and_a_killed_server_are_replaced(exported, encod
             assert client.predict(data).probabilities == before.probabilities
         assert "process has died" in caplog.text
         assert "tritonserver has ended" in caplog.text
-        with urllib.request.urlopen(server.metrics_url) as answer:
-            text = answer.read().decode()
+        text = fetch(server.metrics_url).decode()
         assert "mbdcnn_server_restarts_total 2.0" in text
         assert "mbdcnn_server_up 1.0" in text
         assert 'nv_inference_request_success{model="mbdcnn"' in text

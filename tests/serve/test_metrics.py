@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-import urllib.request
 from contextlib import closing
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from mbdcnn.errors import UserError
 from serve._metrics import Metrics, MetricsEndpoint, executions
 from serve._ports import Ports, choose_ports
-from serve.probe import ProbeError
+from serve.probe import ProbeError, request
 
 HOST = "127.0.0.1"
 
@@ -24,8 +23,7 @@ def port() -> int:
 
 
 def _get(port: int) -> bytes:
-    with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=60) as answer:
-        return answer.read()
+    return request(f"http://{HOST}:{port}", "/metrics", 60)[2]
 
 
 def test_between_two_servers_the_supervisions_own_are_given(port):

@@ -85,7 +85,9 @@ def configured(model: str, profile: str, facts: Facts) -> ModelConfig:
         config.parameters[name].string_value = str(limits[name])
     if profile == "embedded":
         for group in config.instance_group:
-            group.count = facts.instances
+            # one more than there are cores keeps them busy while another hands over its answer; the networks of the
+            # ensemble are enough without
+            group.count = facts.instances + (model == "mbdcnn_fused")
     elif config.backend == "onnxruntime":
         _for_tensorrt(config, model, facts)
     return config

@@ -18,6 +18,8 @@ from serve._tls import ServerTls
 _INSTALL = "install it with `pip install 'mbdcnn[serve]'` (Linux, Python 3.10 to 3.12)"
 # Nobody needs to change models, register shared memory, trace or set log levels over the network.
 _RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
+# Tensors of one request use the memory of the one before; by itself glibc returns it to the system after each.
+_KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**26), "MALLOC_MMAP_THRESHOLD_": str(2**26)}
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Installation:
             "LD_LIBRARY_PATH": ":".join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
             "OMP_NUM_THREADS": "1",
+            **_KEEP_MEMORY,
         }
 
     def command(self, given: Arguments, backends: Path, prefix: str) -> list[str]:

@@ -111,7 +111,8 @@ def read_batch(
         sizes.append(size)
     if faults:
         raise ImageError("; ".join(faults))
-    return np.stack(images), np.array(sizes, dtype=np.int32)
+    batch_of_images = images[0][None] if len(images) == 1 else np.stack(images)  # which copies even a single one
+    return batch_of_images, np.array(sizes, dtype=np.int32)
 
 
 def mask_pngs(lesions: np.ndarray, sizes: np.ndarray) -> np.ndarray:

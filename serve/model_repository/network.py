@@ -35,6 +35,11 @@ class Network:
         return dict(zip(outputs, self._session.run(list(outputs), feed), strict=True))
 
 
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Batches as one."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)  # which copies even a single one
+
+
 class Chain:
     """The four networks one after the other, as far as the outputs that are wanted need.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from network import Network  # the export's copy, beside this file
+from network import Network, joined  # the export's copy, beside this file
 
 
 class TritonPythonModel:
@@ -22,7 +22,7 @@ class TritonPythonModel:
         names = sorted(set().union(*wanted))
         parts = [[_tensor(request, name) for name in self._network.inputs] for request in requests]
         lengths = [len(part[0]) for part in parts]
-        tensors = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(self._network.inputs)}
+        tensors = {name: joined([part[i] for part in parts]) for i, name in enumerate(self._network.inputs)}
         try:
             results = self._network.run(names, tensors)
         except Exception as error:

@@ -113,8 +113,9 @@ def test_embedded_runs_everything_in_python_with_the_asked_number_of_instances(c
     for name, config in configs["embedded"].items():
         if name not in ENSEMBLES["embedded"]:
             assert config.backend == "python"
+            assert list(config.dynamic_batching.preferred_batch_size) == [1]
             assert [(g.kind, g.count) for g in config.instance_group] == [
-                (model_config_pb2.ModelInstanceGroup.KIND_CPU, 2)
+                (model_config_pb2.ModelInstanceGroup.KIND_CPU, 3 if name == "mbdcnn_fused" else 2)
             ]
 
 

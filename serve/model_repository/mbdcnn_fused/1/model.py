@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from images import Reader, mask_pngs, read_batch  # the export's copies, beside this file
-from network import Chain
+from network import Chain, joined
 from preprocessing import ImageError
 
 # what of the networks each output is made from
@@ -47,7 +47,7 @@ class TritonPythonModel:
     def _answers(self, usable: list, asked: list) -> list:
         names = sorted({_SOURCES[name] for name in set().union(*asked)})
         try:
-            results = self._chain.run(names, np.concatenate([images for _, images, _ in usable]))
+            results = self._chain.run(names, joined([images for _, images, _ in usable]))
         except Exception as error:
             pb_utils.Logger.log_error(f"the networks failed: {error}")
             return [_failed("the networks failed on this input", pb_utils.TritonError.INTERNAL) for _ in usable]

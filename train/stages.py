@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -62,6 +63,8 @@ def _train_unless_finished(process: Process, plan: Plan, stage: str) -> None:
         _train(process, plan, stage)
     elif process.is_first:
         print(f"{stage:<9}is finished in {plan.round_folder / stage}", file=sys.stderr)
+    if process.is_first:  # also after a kill that came between the result and this
+        shutil.rmtree(plan.round_folder / stage / runs.CHECKPOINTS, ignore_errors=True)  # what is left costs only room
 
 
 def _train(process: Process, plan: Plan, stage: str) -> None:

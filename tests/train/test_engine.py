@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -59,6 +60,20 @@ def test_a_stage_stopped_inside_an_epoch_goes_on_as_if_it_had_not(
     assert without_time(tmp_path / "r" / "coarse" / "log.jsonl") == without_time(whole / "coarse" / "log.jsonl")
 
 
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
+    whole: Path, sample: Manifest, tmp_path: Path
+) -> None:
+    stop_after(5, sample, tmp_path / "r")
+    before, last = checkpoints(tmp_path / "r" / "coarse" / "checkpoints")
+    (last / "optimizer.safetensors").write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match=rf"optimizer\.safetensors is damaged; delete the folder {last}"):
+        train(sample, tmp_path / "r")
+    shutil.rmtree(last)
+    assert before.name == "step-000003"
+    train(sample, tmp_path / "r")
+    assert weights(tmp_path / "r") == weights(whole)
+
+
 def test_so_does_one_with_every_setting_of_the_engine(whole_with_all: Path, sample: Manifest, tmp_path: Path) -> None:
     stop_after(2, sample, tmp_path / "r", *MEAN)
     stop_after(2, sample, tmp_path / "r", *MEAN)  # the first of the second epoch
@@ -100,11 +115,12 @@ def test_a_second_ctrl_c_does_not_wait(sample: Manifest, tmp_path: Path) -> None
 
 
 def test_checkpoints_come_as_often_as_the_settings_say_and_few_stay(sample: Manifest, tmp_path: Path) -> None:
-    often = ["engine.checkpoint_minutes=1e-9", "engine.keep_checkpoints=3"]
-    folder = train(sample, tmp_path / "r", *often) / "checkpoints"
-    assert [path.name for path in checkpoints(folder)] == ["step-000004", "step-000005", "step-000006"]
+    often = ["engine.checkpoint_minutes=1e-9", "engine.keep_checkpoints=3", "coarse.epochs=3"]
+    stop_after(7, sample, tmp_path / "r", *often)
+    folder = tmp_path / "r" / "coarse" / "checkpoints"
+    assert [path.name for path in checkpoints(folder)] == ["step-000005", "step-000006", "step-000007"]
     states = [read_state(path) for path in checkpoints(folder)]
-    assert [(s.progress.epoch, s.progress.step, len(s.history)) for s in states] == [(1, 1, 1), (1, 2, 2), (2, 0, 0)]
+    assert [(s.progress.epoch, s.progress.step, len(s.history)) for s in states] == [(1, 2, 2), (2, 0, 0), (2, 1, 1)]
     needed = {state.progress.best_epoch for state in states}
     assert {int(path.stem[5:]) for path in folder.glob("best-*")} == needed
     assert not list(folder.glob("*.part"))

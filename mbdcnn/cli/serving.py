@@ -102,6 +102,7 @@ def serve(
 @click.option("--tls-ca", type=FOLDER, help="PEM of the server's authority; encrypts the connection.")
 @click.option("--tls-cert", type=FOLDER, help="PEM of this client's certificate, for a server that asks for one.")
 @click.option("--tls-key", type=FOLDER, help="PEM of the certificate's key.")
+@click.option("--tls-server-name", metavar="NAME", help="On the server's certificate, where --url has another.")
 @json_option
 def predict(
     images: tuple[Path, ...],
@@ -114,6 +115,7 @@ def predict(
     tls_ca: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    tls_server_name: str | None,
     as_json: bool,
 ) -> None:
     """Ask a server for the diagnosis and the lesion mask of images or folders of images."""
@@ -121,7 +123,8 @@ def predict(
     from serve.client import Client, Retry, TlsFiles, wait_until_ready
     from serve.predict import predict_files
 
-    tls = TlsFiles(tls_ca, tls_cert, tls_key) if tls_ca or tls_cert or tls_key else None
+    encrypted = tls_ca or tls_cert or tls_key or tls_server_name
+    tls = TlsFiles(tls_ca, tls_cert, tls_key, tls_server_name) if encrypted else None
     wait_until_ready(url, wait, model=model, tls=tls)
     # more patient than a program that answers somebody: a server that restarts is back within ten seconds or so
     with Client(url, deadline, model=model, tls=tls, retry=Retry(attempts=10)) as client:

@@ -86,6 +86,20 @@ def test_a_killed_model_process_and_a_killed_server_are_replaced(exported, encod
 
 
 @pytest.mark.slow
+def test_a_server_that_hangs_is_replaced(exported, encode, caplog):
+    data = encode(draw("test", 0, size=80)[0])
+    with (
+        TritonServer(exported.repository, probe_interval=0.5, hung_after=1.0) as server,
+        Client(server.grpc_url) as client,
+    ):
+        before = client.predict(data)
+        os.kill(server.pid, signal.SIGSTOP)
+        _wait(lambda: server.restarts == 1, 120)
+        assert client.predict(data).probabilities == before.probabilities
+    assert "The server hangs" in caplog.text
+
+
+@pytest.mark.slow
 def test_a_server_that_cannot_start_again_is_given_up(exported, monkeypatch):
     monkeypatch.setattr("serve._supervisor._MOST_FAILURES", 2)
     others = _shared_memory(os.getpid())  # of the server that all tests share

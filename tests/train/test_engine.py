@@ -18,7 +18,7 @@ from mbdcnn.data.manifest import Manifest
 from mbdcnn.errors import Stopped, UserError
 from mbdcnn.files import locked
 from mbdcnn.presets import preset
-from train.checkpoints import checkpoints, read_state
+from train.checkpoints import best_file, checkpoints, read_state
 
 pytestmark = pytest.mark.slow
 MEAN = ["engine.ema_decay=0.5", "engine.accumulation=2", "engine.clip_norm=0.5", "engine.weight_decay=0.01"]
@@ -126,12 +126,13 @@ def test_checkpoints_come_as_often_as_the_settings_say_and_few_stay(sample: Mani
     assert not list(folder.glob("*.part"))
 
 
-def test_the_mean_of_the_weights_is_what_is_published(whole_with_all: Path) -> None:
-    folder = whole_with_all / "coarse" / "checkpoints"
-    state = read_state(checkpoints(folder)[-1])
-    assert state.progress.best_epoch in (1, 2)
-    at_best = folder / f"step-{3 * state.progress.best_epoch:06}"
-    published = load_file(whole_with_all / "coarse" / "weights.safetensors")
+def test_the_mean_of_the_weights_is_what_will_be_published(sample: Manifest, tmp_path: Path) -> None:
+    stop_after(7, sample, tmp_path / "r", *MEAN, "engine.keep_checkpoints=3", "coarse.epochs=3")
+    folder = tmp_path / "r" / "coarse" / "checkpoints"
+    best_epoch = read_state(checkpoints(folder)[-1]).progress.best_epoch
+    assert best_epoch in (1, 2)
+    at_best = folder / f"step-{3 * best_epoch:06}"
+    published = load_file(best_file(folder, best_epoch))
     mean, last = load_file(at_best / "mean.safetensors"), load_file(at_best / "network.safetensors")
     assert all(torch.equal(published[name], mean[f"module.{name}"]) for name in published)
     assert not all(torch.equal(published[name], last[name]) for name in published)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import fft
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_dilation, binary_propagation, gaussian_filter
 
 SIDE = 64
 _CORE = 48  # of one thumbnail is looked for in the other, so that it can shift by 8 pixels to each side
@@ -12,10 +12,15 @@ _SCALES = (1.0, 0.95, 1 / 0.95, 0.9, 1 / 0.9)
 _COARSEST = 2.0  # pixels: the lesion's outline is larger, and as good as a circle in most pictures
 _NEIGHBOURHOOD = 4.0
 _NOISE = 2.0  # grey levels
+_BRIGHT = 0.9  # quantile of the grey levels: skin, whatever share of the picture the lesion and the surround take
+_DARK = 0.35  # of that: a surround's light at most; it fades over some pixels, which tell no more
+_FADE = 3
 
 
 def detail(thumbnails: np.ndarray) -> np.ndarray:
     """Small structures, each as strong as those around it: faint ones count as much as a lesion's rim.
+
+    They are 0 outside the dermatoscope's field: its round edge is the same in pictures of different lesions.
 
     Args:
         thumbnails: `(N, 64, 64)` uint8 grey.
@@ -25,11 +30,26 @@ def detail(thumbnails: np.ndarray) -> np.ndarray:
     """
     planes = np.empty(thumbnails.shape, np.float32)
     for row, thumbnail in enumerate(thumbnails):
-        plane = thumbnail.astype(np.float32)
-        plane -= gaussian_filter(plane, _COARSEST, mode="nearest")
-        around = np.sqrt(gaussian_filter(plane * plane, _NEIGHBOURHOOD, mode="nearest"))
+        plane, field = thumbnail.astype(np.float32), _field(thumbnail)
+        plane = field * (plane - _smooth(plane, field, _COARSEST))
+        around = np.sqrt(_smooth(plane * plane, field, _NEIGHBOURHOOD))
         planes[row] = plane / (around + _NOISE)
     return planes
+
+
+def _field(thumbnail: np.ndarray) -> np.ndarray:
+    """1 where skin shows, 0 in the dark surround that reaches in from the corners: `(64, 64)` float32."""
+    dark = thumbnail < _DARK * np.quantile(thumbnail, _BRIGHT)
+    corners = np.zeros_like(dark)
+    corners[:: SIDE - 1, :: SIDE - 1] = True
+    surround = binary_propagation(corners & dark, mask=dark)
+    return np.float32(1) - binary_dilation(surround, iterations=_FADE)
+
+
+def _smooth(plane: np.ndarray, field: np.ndarray, width: float) -> np.ndarray:
+    """Gaussian mean over the field alone, so that its edge leaves no trace; `width` is in pixels."""
+    weight = gaussian_filter(field, width, mode="nearest")
+    return gaussian_filter(plane * field, width, mode="nearest") / np.maximum(weight, 1e-3)
 
 
 def likeness(details: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from PIL import Image, ImageEnhance
 
 from mbdcnn.data._alike import VIEWS, find_alike, opposite, thumbnail, turned
 from mbdcnn.data._registration import detail, likeness
+from mbdcnn.data._threads import in_threads
 from mbdcnn.data.sample import draw
 
 COUNT = 12
@@ -31,6 +32,15 @@ def cropped(image: Image.Image, share: float) -> Image.Image:
 def warmer(image: Image.Image) -> Image.Image:
     tinted = np.asarray(image) * np.array([1.08, 1.0, 0.92])
     return Image.fromarray(np.clip(tinted, 0, 255).astype(np.uint8))
+
+
+def under_a_lens(image: Image.Image) -> Image.Image:
+    """As through a round lens at the middle, black outside."""
+    height, width = image.height, image.width
+    y, x = np.mgrid[:height, :width]
+    distance = np.hypot(y - height / 2, x - width / 2) / height
+    light = np.clip((0.45 - distance) / 0.03, 0.03, 1)
+    return Image.fromarray((np.asarray(image) * light[..., None]).astype(np.uint8))
 
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
@@ -64,9 +74,28 @@ def test_copies_are_found_and_nothing_else(drawn: list[Image.Image], kind: str) 
         assert found == {(number, number + COUNT) for number in range(COUNT)}
 
 
-def test_other_pictures_are_not_paired(drawn: list[Image.Image]) -> None:
-    more = [Image.fromarray(draw("validation", number)[0]) for number in range(40)]
-    assert find_alike(thumbnails(drawn + more)) == []
+def test_the_same_lens_does_not_make_copies_of_other_pictures(drawn: list[Image.Image]) -> None:
+    seen = [under_a_lens(image) for image in drawn]
+    copies = [COPIES["turned, cropped, recompressed"](image) for image in seen]
+    found = {(alike.first, alike.second) for alike in find_alike(thumbnails(seen + copies))}
+    assert found == {(number, number + COUNT) for number in range(COUNT)}
+    planes = detail(thumbnails(seen))
+    first, second = np.triu_indices(COUNT, 1)
+    assert likeness(planes[first], planes[second]).max() < 0.6
+
+
+def test_a_lens_takes_nothing_from_the_picture_within_it(drawn: list[Image.Image]) -> None:
+    without, seen = (detail(thumbnails(images)) for images in (drawn, [under_a_lens(image) for image in drawn]))
+    assert likeness(without, seen).min() > 0.7
+
+
+def test_drawn_pictures_are_no_copies_but_those_planted() -> None:
+    places = [("training", number) for number in range(90)] + [("validation", number) for number in range(60)]
+    planes = in_threads(lambda place: draw(*place, size=200)[0], places, "draw", progress=False)
+    pictures = [Image.fromarray(plane) for plane in planes]
+    planted = [COPIES["turned, cropped, recompressed"](picture) for picture in pictures[::30]]
+    found = {(alike.first, alike.second) for alike in find_alike(thumbnails(pictures + planted))}
+    assert found == {(30 * number, len(pictures) + number) for number in range(len(planted))}
 
 
 @pytest.mark.parametrize("view", range(len(VIEWS)))

@@ -13,20 +13,17 @@ from typing import Any
 
 import torch
 import uvicorn
+from _served import untrained
 from fastapi import Body, FastAPI, HTTPException
 from PIL import Image
 
-from mbdcnn import config, presets
-from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN, MutualBootstrap
 from mbdcnn.preprocessing import MASK_THRESHOLD, ImageError, decode_image, prepare, restore
 
 
 def build(preset: str, weights: str) -> FastAPI:
     """The service: `POST /predict` with an encoded image, probabilities and a PNG mask (base64) as JSON."""
-    settings = config.override(presets.preset(preset), ["network.weights=none"])
-    networks = MutualBootstrap(CoarseSN(settings.network), MaskCN(settings.network), EnhancedSN(settings.network))
+    networks, preprocessing = untrained(preset)
     networks.load_state_dict(torch.load(weights, weights_only=True))
-    networks.eval()
     service = FastAPI()
 
     @service.post("/predict")
@@ -36,7 +33,7 @@ def build(preset: str, weights: str) -> FastAPI:
         except ImageError as error:
             raise HTTPException(400, str(error)) from None
         with torch.inference_mode():
-            said = networks(torch.from_numpy(prepare(image, settings.preprocessing))[None])
+            said = networks(torch.from_numpy(prepare(image, preprocessing))[None])
         lesion = restore(said.lesion_probability[0, 0].numpy(), *image.shape[:2]) > MASK_THRESHOLD
         buffer = io.BytesIO()
         Image.fromarray(lesion.astype("uint8") * 255).save(buffer, "PNG", compress_level=1)

@@ -63,15 +63,22 @@ def peak_memory(action: Callable[[], object]) -> int:
     return peak
 
 
-def report(name: str, measure: Callable[[bool], dict[str, float]], goals: Mapping[str, str]) -> None:
+def report(
+    name: str,
+    measure: Callable[[bool], dict[str, float]],
+    goals: Mapping[str, str],
+    options: argparse.ArgumentParser | None = None,
+) -> None:
     """Read `--quick` and `--json` from the command line, measure, print.
 
     Args:
         name: of the benchmark.
         measure: takes whether to be quick, returns the ratios by name.
         goals: what some of the ratios should be, such as `>= 10`; one whose ratio was not measured is left out.
+        options: the benchmark's own, which it reads itself.
     """
-    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parents = [options] if options else []
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__, parents=parents)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions: under two minutes")
     parser.add_argument("--json", action="store_true", help="print one JSON document on standard output")
     arguments = parser.parse_args()

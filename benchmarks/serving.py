@@ -9,7 +9,6 @@ hold on any.
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import socket
 import statistics
@@ -28,17 +27,13 @@ from _cores import CORES, Others, cpu_seconds
 from _direct import Direct
 from _load import Ask, Load, closed_loop, open_loop, resident_megabytes
 from _measure import report
-from PIL import Image
+from _served import OUTPUTS, example_jpeg, untrained
 
-from mbdcnn import config, presets
-from mbdcnn.data.sample import draw
-from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN, MutualBootstrap
 from serve._process import stubs
 from serve.client import AsyncClient, Retry
 from serve.export import export_networks
 from serve.server import TritonServer
 
-OUTPUTS = ("PROBABILITIES", "MASK_PNG")
 CONCURRENCY = 8
 GOALS = {
     "ensemble_throughput_over_direct": ">= 0.85",
@@ -63,15 +58,13 @@ def measure(quick: bool) -> dict[str, float]:
 
 
 def _write_networks(preset: str, folder: Path) -> None:
-    torch.manual_seed(0)
-    settings = config.override(presets.preset(preset), ["network.weights=none"])
-    networks = MutualBootstrap(CoarseSN(settings.network), MaskCN(settings.network), EnhancedSN(settings.network))
+    networks, preprocessing = untrained(preset)
     torch.save(networks.state_dict(), folder / "weights.pt")
-    export_networks(networks.eval(), settings.preprocessing, folder / "repository", {"run": "untrained"})
+    export_networks(networks, preprocessing, folder / "repository", {"run": "untrained"})
 
 
 async def _measure(server: TritonServer, preset: str, folder: Path, quick: bool) -> dict[str, float]:
-    images = [_jpeg(i) for i in range(8)]
+    images = [example_jpeg(i) for i in range(8)]
     direct = Direct(folder / "repository")
     pool = ThreadPoolExecutor(len(CORES))
     loop = asyncio.get_running_loop()
@@ -227,12 +220,6 @@ async def _until_ready(session: aiohttp.ClientSession, url: str, process: subpro
             if process.poll() is not None:
                 sys.exit("The FastAPI server did not start.")
             await asyncio.sleep(0.2)
-
-
-def _jpeg(number: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(draw("test", number, size=512)[0]).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
 
 
 def _all_answered(name: str, *loads: Load) -> None:

@@ -21,7 +21,7 @@ from mbdcnn.files import replacing
 from mbdcnn.layout import FINGERPRINT
 from mbdcnn.page import count, words
 
-_FORMAT = 1  # raise when the document says other things, so that older ones are made anew
+_FORMAT = 2  # raise when the document says other things or pictures are compared otherwise: older ones are made anew
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _BINS = 20
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from mbdcnn.errors import UserError
+from serve._profiles import EMBEDDED, place
 from serve.verify import files_in
 
 Signature = tuple[tuple[str, int, int, int], ...]
-_CONFIG = "config.pbtxt"
+_CONFIG = place(EMBEDDED)
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,26 @@ def signature(repository: Path) -> Signature:
     return tuple(found)
 
 
-def stage(repository: Path, folder: Path, versioned: bool) -> Staged:
-    """Copy the newest version of every model of `repository` to the new `folder`.
+def stage(repository: Path, folder: Path, versioned: bool, profile: str = EMBEDDED) -> Staged:
+    """Copy the newest version of every model of `repository` to the new `folder`, where the profile is all there is.
 
     Args:
         repository: what an export wrote.
         folder: for the copy.
         versioned: name an ensemble's steps after the version too, so that two versions can lie side by side.
+        profile: which of each model's configurations to take.
 
     Raises:
         ChangingError: it was changed meanwhile.
-        UserError: it is no repository of one version, or cannot be read or copied.
+        UserError: it is no repository of one version, lacks the profile, or cannot be read or copied.
     """
     try:
         before = signature(repository)
-        configs = {path.parent.name: _parse(path) for path in sorted(repository.glob(f"*/{_CONFIG}"))}
+        models = sorted(path.parent for path in repository.glob(f"*/{_CONFIG}"))
+        lacking = [model for model in models if not (model / place(profile)).is_file()]
+        if lacking and signature(repository) == before:
+            raise UserError(f"{lacking[0]} lacks the profile {profile}; export the repository anew.")
+        configs = {model.name: _parse(model / place(profile)) for model in models}
         if not configs:
             raise ChangingError
         versions = {name: _newest(repository / name) for name in configs}
@@ -95,6 +101,7 @@ def stage(repository: Path, folder: Path, versioned: bool) -> Staged:
         for name, config in configs.items():
             copy = folder / "repository" / name
             _copy(repository / name, copy, version)
+            _write(copy / _CONFIG, config)
             config.name = names[name]
             for step in config.ensemble_scheduling.step:
                 step.model_name, step.model_version = names.get(step.model_name, step.model_name), version
@@ -244,8 +251,12 @@ def _copy(model: Path, out: Path, version: int) -> None:
 
 def _rename(model: Path, config: Any, out: Path, version: int) -> None:
     """Make a model that has this configuration and the files of another; links lead to what lies beside those."""
-    from google.protobuf import text_format
-
     shutil.copytree(model, out, ignore=shutil.ignore_patterns(str(version)))
     (out / str(version)).symlink_to(model / str(version))
-    (out / _CONFIG).write_text(text_format.MessageToString(config))
+    _write(out / _CONFIG, config)
+
+
+def _write(path: Path, config: Any) -> None:
+    from google.protobuf import text_format
+
+    path.write_text(text_format.MessageToString(config))

@@ -3,7 +3,7 @@
 A model's `config.pbtxt` in `model_repository/` is its contract: name, tensors, largest batch, and the steps of the
 ensemble `mbdcnn`. `profiles/` and a model's own `<profile>.pbtxt` add what runs it. The export writes the profile
 `embedded` as `<model>/config.pbtxt`, and the others as `<model>/configs/<profile>.pbtxt`, which
-`tritonserver --model-config-name=<profile>` chooses.
+`mbdcnn serve --profile <profile>` or `tritonserver --model-config-name=<profile>` chooses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).parent / "model_repository"
 MODELS = tuple(sorted(path.parent.name for path in SOURCE.glob("*/config.pbtxt")))
 # The last is `production` but for the models that have a `production-dali.pbtxt`.
-PROFILES = ("embedded", "production", "production-dali")
+EMBEDDED = "embedded"
+PROFILES = (EMBEDDED, "production", "production-dali")
 FUSED = "mbdcnn_networks"
 NETWORKS = ("coarse_sn", "mask_cn", "cam", "enhanced_sn", FUSED)
 # One level below a mounted folder, because TensorRT makes no more than one.
@@ -83,7 +84,7 @@ def configured(model: str, profile: str, facts: Facts) -> ModelConfig:
     limits = {"max_encoded_mb": MAX_ENCODED_BYTES // 2**20, "max_megapixels": MAX_PIXELS // 1_000_000}
     for name in set(limits) & set(config.parameters):
         config.parameters[name].string_value = str(limits[name])
-    if profile == "embedded":
+    if profile == EMBEDDED:
         for group in config.instance_group:
             # one more than there are cores keeps them busy while another hands over its answer; the networks of the
             # ensemble are enough without
@@ -102,11 +103,15 @@ def write_configurations(repository: Path, facts: Facts) -> None:
         (folder / "configs").mkdir(parents=True, exist_ok=True)
         for profile in PROFILES:
             config = configured(model, profile, facts)
-            place = "config.pbtxt" if profile == "embedded" else f"configs/{profile}.pbtxt"
             heading = f"# Profile {profile}; written by `mbdcnn export`.\n"
-            (folder / place).write_text(heading + text_format.MessageToString(config))
+            (folder / place(profile)).write_text(heading + text_format.MessageToString(config))
             if any(output.label_filename for output in config.output):
                 (folder / _LABELS).write_text("\n".join(facts.classes) + "\n", encoding="utf-8")
+
+
+def place(profile: str) -> str:
+    """Where a model's configuration of a profile lies in its folder."""
+    return "config.pbtxt" if profile == EMBEDDED else f"configs/{profile}.pbtxt"
 
 
 def _merge(config: ModelConfig, path: Path) -> None:

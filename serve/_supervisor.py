@@ -96,7 +96,8 @@ class Supervisor:
             UserError: the first server did not start, or a later one failed too often.
         """
         given, repository = self._given, self._given.repository
-        with closing(MetricsEndpoint(given.plain_host, given.ports.metrics, self.metrics, self._server_metrics)):
+        host = given.metrics_host or given.plain_host
+        with closing(MetricsEndpoint(host, given.ports.metrics, self.metrics, self._server_metrics)):
             try:
                 watch = self._take_first()
                 self._start()
@@ -241,7 +242,8 @@ class Supervisor:
 
     def _stage(self, repository: Path) -> Staged:
         self._n_staged += 1
-        return stage(repository, self._folder / f"staged-{self._n_staged}", versioned=self._settings.watch is not None)
+        versioned = self._settings.watch is not None
+        return stage(repository, self._folder / f"staged-{self._n_staged}", versioned, self._given.profile)
 
     def _upgrade(self, repository: Path) -> bool:
         """Try a new version on a server of its own, then bring the present one to it.

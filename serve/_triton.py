@@ -1,4 +1,4 @@
-"""Where the tritonserver that pip installs lies, and what it needs to start."""
+"""Where a tritonserver lies, the one that pip installs or that of NVIDIA's image, and what it needs to start."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from pathlib import Path
 
 from mbdcnn.errors import UserError
 from serve._ports import LOOPBACK, Ports, reach
+from serve._profiles import EMBEDDED
 from serve._tls import ServerTls
 
+_OWN = "MBDCNN_TRITONSERVER"  # names the folder of another server than that of NVIDIA's image
 _INSTALL = "install it with `pip install 'mbdcnn[serve]'` (Linux, Python 3.10 to 3.12)"
+# A client that balances looks for new servers only when a connection ends; requests at work outlive it.
+_CONNECTION_AGE_MS = 300_000
 # Nobody needs to change models, register shared memory, trace or set log levels over the network.
 _RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
 # Tensors of one request use the memory of the one before; by itself glibc returns it to the system after each.
@@ -31,6 +35,8 @@ class Arguments:
         host: the address to listen on.
         ports: none of them 0; the metrics' is always on loopback, for the supervisor alone.
         tls: of the gRPC end point. Triton's HTTP has none, so with it HTTP is for this machine alone.
+        metrics_host: where the metrics listen; where HTTP does when None.
+        profile: which of the repository's configurations it takes.
         poll: follow changes of the repository, which must then be the supervisor's own.
     """
 
@@ -38,6 +44,8 @@ class Arguments:
     host: str
     ports: Ports
     tls: ServerTls | None = None
+    metrics_host: str | None = None
+    profile: str = EMBEDDED
     poll: bool = False
 
     @property
@@ -53,10 +61,15 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Installation:
-    """The parts of the `nvidia-pytriton` wheel that a server needs."""
+    """The parts of a tritonserver that are needed to run it.
+
+    Attributes:
+        root: holds `bin` and `backends`.
+        stub: runs Python models with this interpreter; None where the Python backend brings one of its own.
+    """
 
     root: Path
-    stub: Path
+    stub: Path | None
 
     @property
     def binary(self) -> Path:
@@ -64,12 +77,25 @@ class Installation:
         return self.root / "bin" / "tritonserver"
 
     @classmethod
-    def find(cls) -> Installation:
-        """Locate the wheel's files without importing it.
+    def find(cls, profile: str) -> Installation:
+        """Locate what a profile runs on: the `nvidia-pytriton` wheel, or a server with the backends that GPUs need.
 
         Raises:
             UserError: it is not installed, or it has no stub for this Python.
         """
+        if profile == EMBEDDED:
+            return cls._of_wheel()
+        root = Path(os.environ.get(_OWN, "/opt/tritonserver"))
+        if not (root / "bin" / "tritonserver").exists():
+            raise UserError(
+                f"There is no tritonserver in {root}, which the profile {profile} needs; run it in NVIDIA's image, "
+                f"name the server's folder in {_OWN}, or take --profile {EMBEDDED}."
+            )
+        return cls(root, None)
+
+    @classmethod
+    def _of_wheel(cls) -> Installation:
+        """Locate the wheel's files without importing it."""
         spec = importlib.util.find_spec("pytriton")
         root = Path(spec.origin).parent / "tritonserver" if spec and spec.origin else None
         if root is None or not (root / "bin" / "tritonserver").exists():
@@ -84,7 +110,10 @@ class Installation:
         return cls(root, stub)
 
     def link_backends(self, folder: Path) -> None:
-        """Assemble the backend directory: the Python backend with the stub of the running interpreter."""
+        """Assemble the backend directory; of the wheel, the Python backend with the stub of the running interpreter."""
+        if self.stub is None:
+            folder.symlink_to(self.root / "backends")
+            return
         python = folder / "python"
         python.mkdir(parents=True)
         backend = self.root / "backends" / "python"
@@ -93,11 +122,9 @@ class Installation:
 
     def environment(self) -> dict[str, str]:
         """Where the server and its stubs find their libraries and this interpreter's packages."""
-        # the stub links libpython; the wheel's own libraries lie beside the packages
-        libraries = [
-            str(sysconfig.get_config_var("LIBDIR")),
-            str(self.root.parent.parent / "nvidia_pytriton.libs"),
-        ]
+        # the wheel's stub links libpython, and its own libraries lie beside the packages
+        wheel = [str(sysconfig.get_config_var("LIBDIR")), str(self.root.parent.parent / "nvidia_pytriton.libs")]
+        libraries = wheel if self.stub else []
         # the stub runs Python in isolated mode: no PYTHON* variable reaches it, PATH tells it which environment
         return os.environ | {
             "LD_LIBRARY_PATH": ":".join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
@@ -134,9 +161,10 @@ class Installation:
             f"--http-port={given.ports.http}",
             f"--grpc-address={given.host}",
             f"--grpc-port={given.ports.grpc}",
+            f"--grpc-max-connection-age={_CONNECTION_AGE_MS}",
             f"--metrics-address={LOOPBACK}",
             f"--metrics-port={given.ports.metrics}",
-            "--allow-gpu-metrics=false",
+            f"--allow-gpu-metrics={'false' if self.stub else 'true'}",
             *(given.tls.arguments() if given.tls else []),
             *(f"--grpc-restricted-protocol={p}:mbdcnn-control={key}" for p in _RESTRICTED),
             *(f"--http-restricted-api={p}:mbdcnn-control={key}" for p in _RESTRICTED),

@@ -15,6 +15,7 @@ from typing import TextIO
 from mbdcnn.errors import UserError
 from serve._log import LOG, handler, relay
 from serve._ports import LOOPBACK, Ports, choose_ports, reach
+from serve._profiles import EMBEDDED
 from serve._shared_memory import remove_orphans
 from serve._supervisor import Settings, Supervisor
 from serve._tls import ServerTls
@@ -32,6 +33,8 @@ class TritonServer:
         ports: where to listen; 0 takes any free port.
         host: the address to listen on; anyone who can reach it can ask, so the default is this machine only.
         tls: for the gRPC end point; HTTP and metrics then listen on this machine only.
+        metrics_host: the address on which the metrics listen all the same, without TLS; they tell nothing of images.
+        profile: which of the repository's configurations to take; another than `embedded` wants a server of NVIDIA's.
         log: where tritonserver's log goes; a temporary file that a clean stop removes when None.
         sink: told each line of tritonserver's log instead.
         watch: seconds between two looks for a new version in the repository; never when None.
@@ -48,6 +51,8 @@ class TritonServer:
         host: str = LOOPBACK,
         *,
         tls: ServerTls | None = None,
+        metrics_host: str | None = None,
+        profile: str = EMBEDDED,
         log: Path | None = None,
         sink: Callable[[str], None] | None = None,
         watch: float | None = None,
@@ -60,6 +65,8 @@ class TritonServer:
         self.host = host
         self.ports = ports
         self._tls = tls
+        self._metrics_host = metrics_host
+        self._profile = profile
         self._wanted_log = log
         self._sink = sink
         self._settings = Settings(watch, drain, start_timeout, probe_interval, hung_after)
@@ -83,7 +90,7 @@ class TritonServer:
     @property
     def metrics_url(self) -> str:
         """Address of the Prometheus metrics."""
-        return f"http://{reach(self._plain_host)}:{self.ports.metrics}/metrics"
+        return f"http://{reach(self._metrics_host or self._plain_host)}:{self.ports.metrics}/metrics"
 
     @property
     def pid(self) -> int | None:
@@ -135,7 +142,7 @@ class TritonServer:
             )
         if self._tls:
             self._tls.check()
-        triton = Installation.find()
+        triton = Installation.find(self._profile)
         self.ports = choose_ports(self.host, self.ports)
         remove_orphans()
         self._folder = Path(tempfile.mkdtemp(prefix="mbdcnn-serve-"))
@@ -148,7 +155,7 @@ class TritonServer:
         except OSError as error:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise UserError(f"{self._log} cannot be written ({error.strerror}); choose another log file.") from None
-        given = Arguments(self.repository, self.host, self.ports, self._tls)
+        given = Arguments(self.repository, self.host, self.ports, self._tls, self._metrics_host, self._profile)
         models = tuple(m for m in (MODEL, _FUSED) if (self.repository / m / "config.pbtxt").is_file())
         sink = self._sink or self._write_line
         self._supervisor = Supervisor(triton, given, models, self._settings, self._folder, sink, self._stop)
@@ -206,10 +213,13 @@ def serve(
     host: str = LOOPBACK,
     *,
     tls: ServerTls | None = None,
+    metrics_host: str | None = None,
+    profile: str = EMBEDDED,
     log: Path | None = None,
     json_logs: bool = False,
     watch: float | None = None,
     drain: float = 25.0,
+    start_timeout: float = 180.0,
 ) -> None:
     """Serve a model repository until SIGINT, SIGTERM or SIGHUP (not under nohup); what `mbdcnn serve` does.
 
@@ -220,17 +230,32 @@ def serve(
         metrics_port: of the Prometheus metrics.
         host: the address to listen on.
         tls: for gRPC.
+        metrics_host: the address on which the metrics listen; where HTTP does when None.
+        profile: which of the repository's configurations to take.
         log: where tritonserver's log goes; a temporary file when None.
         json_logs: say everything, tritonserver's log too, as JSON lines on standard error.
         watch: seconds between two looks for a new version in the repository; never when None.
         drain: seconds that accepted requests have to finish at the end.
+        start_timeout: seconds until the first inference must have succeeded, also of a new version.
 
     Raises:
         UserError: as `TritonServer.start`; also when a server could not be started again.
     """
     ports = Ports(http_port, grpc_port, metrics_port)
     sink = relay if json_logs else None
-    server = TritonServer(repository, ports, host, tls=tls, log=log, sink=sink, watch=watch, drain=drain)
+    server = TritonServer(
+        repository,
+        ports,
+        host,
+        tls=tls,
+        metrics_host=metrics_host,
+        profile=profile,
+        log=log,
+        sink=sink,
+        watch=watch,
+        drain=drain,
+        start_timeout=start_timeout,
+    )
     asked = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -42,6 +42,14 @@ def export(run: Path, out: Path, data: Path | None, as_json: bool) -> None:
 )
 @click.option("--tls-key", type=FOLDER, metavar="FILE", help="PEM key of the certificate.")
 @click.option("--tls-client-ca", type=FOLDER, metavar="FILE", help="Only clients with a certificate of these may ask.")
+@click.option("--metrics-host", metavar="HOST", help="Address to bind for metrics.  [default: that of HTTP]")
+@click.option(
+    "--profile",
+    type=click.Choice(["embedded", "production", "production-dali"]),
+    default="embedded",
+    show_default=True,
+    help="What the networks run on: the CPU, or a GPU in NVIDIA's Triton image.",
+)
 @click.option("--log", type=FOLDER, metavar="FILE", help="For tritonserver's log.  [default: a temporary file]")
 @click.option("--json-logs", is_flag=True, help="Say everything, tritonserver's log too, as JSON lines on stderr.")
 @click.option(
@@ -58,6 +66,7 @@ def export(run: Path, out: Path, data: Path | None, as_json: bool) -> None:
     metavar="SECONDS",
     help="How long accepted requests may take at the end.",
 )
+@click.option("--start-timeout", type=_SECONDS, default=180.0, show_default=True, help="Seconds to the first answer.")
 def serve(
     repository: Path,
     host: str,
@@ -67,10 +76,13 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
+    metrics_host: str | None,
+    profile: str,
     log: Path | None,
     json_logs: bool,
     watch: float | None,
     drain: int,
+    start_timeout: float,
 ) -> None:
     """Serve a model repository with Triton until Ctrl-C."""
     from serve._tls import ServerTls
@@ -84,10 +96,13 @@ def serve(
         grpc_port=grpc_port,
         metrics_port=metrics_port,
         tls=tls,
+        metrics_host=metrics_host,
+        profile=profile,
         log=log,
         json_logs=json_logs,
         watch=watch,
         drain=drain,
+        start_timeout=start_timeout,
     )
 
 

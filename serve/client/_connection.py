@@ -122,6 +122,7 @@ class Connection:
             # the default waits up to two minutes between attempts, long after a restarted server answers again
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 2000),
+            ("grpc.lb_policy_name", "round_robin"),  # a name may stand for several servers
             ("grpc.use_local_subchannel_pool", 1),  # a new client does not inherit another's back-off
         ]
         if _is_loopback(self.url.rpartition(":")[0]):

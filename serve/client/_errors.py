@@ -6,7 +6,14 @@ from mbdcnn.errors import UserError
 
 # These say that the request was not begun. A connection that breaks later says nothing of the kind: the request may
 # be what brought the server down, and sending it again would do so again.
-_UNREACHED = ("failed to connect", "connection refused", "no address", "dns resolution", "resolver")
+_UNREACHED = (
+    "failed to connect",
+    "all backends failing",
+    "connection refused",
+    "no address",
+    "dns resolution",
+    "resolver",
+)
 _UNQUEUED = ("maximum queue size", "queue is full")
 _WITHDRAWN = ("has no available versions", "not at ready state", "stopped accepting new")  # it knows the model, though
 _EXPIRED = "timeout expired"  # the server's own deadline, which the client's request set

@@ -50,7 +50,7 @@ def triton(exported, folder) -> Iterator[grpc.InferenceServerClient]:
             (group,) = config.instance_group
             group.kind, group.count = model_config_pb2.ModelInstanceGroup.KIND_CPU, 1
         path.write_text(text_format.MessageToString(config))
-    installation = Installation.find()
+    installation = Installation.find("embedded")
     installation.link_backends(folder / "backends")
     ports, prefix = choose_ports("127.0.0.1", Ports(0, 0, 0)), f"mbdcnn_production_{folder.name}_"
     given = Arguments(folder / "repository", "127.0.0.1", ports)

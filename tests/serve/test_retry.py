@@ -15,6 +15,7 @@ from serve.client._errors import explain
 from serve.client._retry import Attempts
 
 REFUSED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Connection refused"
+CLOSED = "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: Socket closed"
 FULL = "in ensemble 'mbdcnn', [request id: <id_unknown>] Exceeds maximum queue size"
 DRAINED = "Request for unknown model: 'mbdcnn' has no available versions"
 UNLOADED = "Request for unknown model: 'mbdcnn' version 2 is not at ready state"
@@ -37,6 +38,7 @@ def _error(status: str, message: str) -> InferenceServerException:
     ("status", "message", "raised", "sentence"),
     [
         ("UNAVAILABLE", REFUSED, ServerError, "No server answers"),
+        ("UNAVAILABLE", CLOSED, ServerError, "hangs up on this client"),
         ("UNAVAILABLE", FULL, ServerBusyError, "the queue of the server at here:1 is full"),
         ("NOT_FOUND", DRAINED, ServerError, "is starting or ending"),
         ("UNAVAILABLE", UNLOADED, ServerError, "is starting or ending"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from serve.client._connection import BATCH, Connection, Reply
+from serve.client._connection import BATCH, MOST_SERVERS, Connection, Reply
 from serve.client._errors import ImageRefusedError, NotAnsweredError
 from serve.client._images import ImageLike, name_of, pictures, read_image
 from serve.client._result import OUTPUTS, Answer, Result
@@ -64,7 +64,9 @@ class AsyncClient(Connection):
 
     async def _read(self, reply: Reply, name: str) -> list[Result]:
         """One result for each image; asks for the classes once for each version."""
-        if not self._knows_classes_of(reply):
+        for _ in range(MOST_SERVERS):
+            if self._knows_classes_of(reply):
+                break
             await self.classes()
         return self._results(reply, name)
 

@@ -18,6 +18,8 @@ from serve.client._retry import Attempts, Retry
 from serve.probe import MODEL
 
 BATCH = 16  # images that one request may hold
+# During an upgrade a name stands for servers of two versions; so often is asked until one of the right version answers.
+MOST_SERVERS = 16
 _MOST_CLASSES = 10_000
 _MOST_BYTES = 2**31 - 1
 

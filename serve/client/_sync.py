@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from serve.client._connection import BATCH, Connection, Reply, TlsFiles
+from serve.client._connection import BATCH, MOST_SERVERS, Connection, Reply, TlsFiles
 from serve.client._errors import AnswerLostError, ImageRefusedError, NotAnsweredError, ServerBusyError, ServerError
 from serve.client._images import ImageLike, name_of, pictures, read_image
 from serve.client._result import OUTPUTS, Answer, Result
@@ -81,7 +81,9 @@ class Client(Connection):
 
     def _read(self, reply: Reply, name: str) -> list[Result]:
         """One result for each image; asks for the classes once for each version."""
-        if not self._knows_classes_of(reply):
+        for _ in range(MOST_SERVERS):
+            if self._knows_classes_of(reply):
+                break
             self.classes()
         return self._results(reply, name)
 

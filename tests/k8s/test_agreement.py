@@ -125,6 +125,10 @@ def test_rays_version_is_that_of_the_image() -> None:
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == version("ray")
 
 
+def test_nobody_runs_code_on_ray_without_its_token() -> None:
+    assert named(manifests("tune"), "RayJob", "tune")["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+
+
 def test_the_search_takes_the_options_of_its_job() -> None:
     import subprocess
     import sys

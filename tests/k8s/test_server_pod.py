@@ -101,7 +101,7 @@ class Askers:
                     self.answered += 1
                 except Exception as error:
                     self.failures.append(str(error))
-                self._stop.wait(0.05)  # leaves the servers that start beside it some of the cores
+                self._stop.wait(0.1)  # leaves the servers that start beside it some of the cores
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -26,6 +26,9 @@ from train.processes import Process
 from train.progress import Progress
 from train.schedules import learning_rates
 from train.strategy import make_strategy
+
+# what a caller does after each epoch, with the progress and the epoch's measures; every process calls it
+AfterEpoch = Callable[[Progress, dict[str, float]], None]
 
 _STEPS_BETWEEN_LOOKS = 8  # on a GPU, which a look makes wait
 
@@ -61,7 +64,9 @@ class Task(Protocol):
         """The images of some training samples."""
 
 
-def fit(task: Task, name: str, config: Config, folder: Path, process: Process) -> Progress:
+def fit(
+    task: Task, name: str, config: Config, folder: Path, process: Process, after_epoch: AfterEpoch | None = None
+) -> Progress:
     """Train a stage's network; the weights of the best epoch are then in its checkpoints' folder.
 
     Checkpoints let a second call go on where the first one stopped, with the same result to the bit: what a step does
@@ -74,12 +79,13 @@ def fit(task: Task, name: str, config: Config, folder: Path, process: Process) -
             weights are float32).
         folder: of the stage; gets `log.jsonl` and `checkpoints/`.
         process: this one.
+        after_epoch: called after each epoch, whose checkpoint is then on the disk.
 
     Raises:
         UserError: a loss or gradient became infinite or NaN, or the last checkpoint is damaged.
         Stopped: SIGTERM or Ctrl-C; the step was ended and a checkpoint written.
     """
-    training = _Training(task, name, config, folder, process)
+    training = _Training(task, name, config, folder, process, after_epoch)
     try:
         with stopping.deferred():
             training.run()
@@ -91,8 +97,17 @@ def fit(task: Task, name: str, config: Config, folder: Path, process: Process) -
 class _Training:
     """One stage in training."""
 
-    def __init__(self, task: Task, name: str, config: Config, folder: Path, process: Process) -> None:
+    def __init__(
+        self,
+        task: Task,
+        name: str,
+        config: Config,
+        folder: Path,
+        process: Process,
+        after_epoch: AfterEpoch | None,
+    ) -> None:
         self.task, self.name, self.config, self.process = task, name, config, process
+        self.after_epoch = after_epoch
         self.settings, engine = config.stage(name), config.engine
         self.strategy = make_strategy(task.network, config, name, process)
         self.mean: WeightsMean | None = None
@@ -204,6 +219,8 @@ class _Training:
         rows, self.history = self.history, []
         self.monitor.epoch_ends(progress, means, measures, rows)
         self._save()
+        if self.after_epoch is not None:
+            self.after_epoch(progress, measures)
 
     def _count_time(self) -> None:
         now = time.monotonic()

@@ -115,6 +115,15 @@ def run_processes(function: Callable[..., None], world: int, *args: Any) -> None
             function(_process(0, 1), *args)
 
 
+def run_in_group(function: Callable[..., None], *args: Any) -> None:
+    """Call `function(process, *args)` as one of processes whose group has been made, as Ray Train does.
+
+    Raises:
+        UserError: raised by this process.
+    """
+    function(_process(dist.get_rank(), dist.get_world_size()), *args)
+
+
 def connection_was_lost(error: Exception) -> bool:
     """Whether an error of a collective says that another process has gone; gloo says it by its source file alone."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "/gloo/" in str(error))

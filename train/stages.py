@@ -26,7 +26,7 @@ from train import stopping
 from train._environment import environment
 from train._same_folder import require_same_folder
 from train.checkpoints import publish_best
-from train.engine import Task, fit
+from train.engine import AfterEpoch, Task, fit
 from train.guidance import mask_file, write_masks
 from train.pipeline import Loader, Sample, Segment
 from train.pixels import record_pixels
@@ -40,8 +40,14 @@ from train.tasks import CoarseTask, EnhancedTask, MaskTask
 _LOCK_PATIENCE_S = 10.0
 
 
-def train_stages(process: Process, plan: Plan, stages: Sequence[str]) -> None:
+def train_stages(process: Process, plan: Plan, stages: Sequence[str], after_epoch: AfterEpoch | None = None) -> None:
     """Train stages in the order given, and the rounds that follow; what is finished is left as it is.
+
+    Args:
+        process: this one.
+        plan: what is trained.
+        stages: of the plan.
+        after_epoch: called after each epoch of these stages, whose checkpoint is then on the disk.
 
     Raises:
         UserError: the loss is not finite, a checkpoint is damaged, another process trains in the run folder, or the
@@ -55,19 +61,19 @@ def train_stages(process: Process, plan: Plan, stages: Sequence[str]) -> None:
             (stop,) = process.any(stopping.requested())
             if stop:
                 raise stopping.stopped(f"with stage {stage}")
-            _train_unless_finished(process, step, stage)
+            _train_unless_finished(process, step, stage, after_epoch)
 
 
-def _train_unless_finished(process: Process, plan: Plan, stage: str) -> None:
+def _train_unless_finished(process: Process, plan: Plan, stage: str, after_epoch: AfterEpoch | None = None) -> None:
     if not runs.is_finished(plan.round_folder, stage):
-        _train(process, plan, stage)
+        _train(process, plan, stage, after_epoch)
     elif process.is_first:
         print(f"{stage:<9}is finished in {plan.round_folder / stage}", file=sys.stderr)
     if process.is_first:  # also after a kill that came between the result and this
         shutil.rmtree(plan.round_folder / stage / runs.CHECKPOINTS, ignore_errors=True)  # what is left costs only room
 
 
-def _train(process: Process, plan: Plan, stage: str) -> None:
+def _train(process: Process, plan: Plan, stage: str, after_epoch: AfterEpoch | None) -> None:
     folder, config = plan.round_folder / stage, plan.config
     if plan.reads_guide(stage):
         _write_guiding_masks(process, plan, stage)
@@ -86,7 +92,7 @@ def _train(process: Process, plan: Plan, stage: str) -> None:
     if process.is_first:
         counts = ", ".join(f"{len(plan.items(s, stage))} {s} images" for s in ("training", "validation"))
         print(f"{stage:<9}{counts}; {report}", file=sys.stderr)
-    progress = fit(task, stage, config, folder, process)
+    progress = fit(task, stage, config, folder, process, after_epoch)
     if process.is_first:
         publish_best(folder / runs.CHECKPOINTS, progress.best_epoch, folder / runs.WEIGHTS)
         runs.write_json(folder / runs.METRICS, _metrics(stage, task, progress, report, plan, process))

@@ -16,6 +16,7 @@ from mbdcnn import __version__
 from mbdcnn.cli.data import data
 from mbdcnn.cli.serving import export, predict, serve
 from mbdcnn.cli.training import evaluate, reproduce, status, train
+from mbdcnn.cli.tuning import tune
 from mbdcnn.errors import Stopped, UserError, explain
 
 # Waiting OpenMP threads sleep instead of spinning: DALI, the networks and the user's other work share the cores, and
@@ -23,7 +24,7 @@ from mbdcnn.errors import Stopped, UserError, explain
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # package -> the extra that brings it, to name the one that is missing; the room serve names its own
-_EXTRAS = {"nvidia": "train"}
+_EXTRAS = {"nvidia": "train", "ray": "tune", "optuna": "tune"}
 # verb -> what of its work an interruption leaves whole
 _RESUMABLE = {("train",): "checkpoint", ("reproduce",): "checkpoint", ("data", "prepare"): "image"}
 
@@ -32,10 +33,10 @@ _RESUMABLE = {("train",): "checkpoint", ("reproduce",): "checkpoint", ("data", "
 @click.version_option(__version__, prog_name="mbdcnn")
 @click.option("--local_rank", hidden=True, expose_value=False)  # which deepspeed adds, and also says as LOCAL_RANK
 def cli() -> None:
-    """MB-DCNN for dermoscopy: index data, train, evaluate, repeat the paper's experiments, export, serve, predict."""
+    """MB-DCNN for dermoscopy: index data, train, tune, evaluate, repeat the paper's experiments, export, serve, ask."""
 
 
-for _verb in (data, train, status, evaluate, reproduce, export, serve, predict):
+for _verb in (data, train, status, evaluate, reproduce, tune, export, serve, predict):
     cli.add_command(_verb)
 
 

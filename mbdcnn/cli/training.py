@@ -11,6 +11,7 @@ import click
 
 from mbdcnn.classes import SPLITS
 from mbdcnn.cli._shared import FOLDER, PROTOCOL, answer, json_option, nproc_option, prepared_option, warn_of_leakage
+from mbdcnn.errors import UserError
 
 
 @click.command()
@@ -19,6 +20,7 @@ from mbdcnn.cli._shared import FOLDER, PROTOCOL, answer, json_option, nproc_opti
 @click.option("--data", "data_folder", type=FOLDER, required=True, help="Folder in the ISIC-2017 or plain layout.")
 @click.option("--run", type=FOLDER, help="Run folder.  [default: runs/<data>-<preset>]")
 @click.option("--preset", "preset_name", help="Starting point of the settings.  [default: the run's own, else compact]")
+@click.option("--config", "config_file", type=FOLDER, help="The same as a file, such as a run's config.yaml.")
 @prepared_option
 @nproc_option
 @json_option
@@ -28,6 +30,7 @@ def train(
     data_folder: Path,
     run: Path | None,
     preset_name: str | None,
+    config_file: Path | None,
     prepared: str | None,
     nproc: str,
     as_json: bool,
@@ -44,7 +47,7 @@ def train(
         deepspeed --hostfile FILE --module mbdcnn train ...
     """
     from mbdcnn import runs
-    from mbdcnn.config import STAGES, override
+    from mbdcnn.config import STAGES, load, override
     from mbdcnn.data.fingerprint import keep
     from mbdcnn.data.index import index_folder
     from mbdcnn.layout import FINGERPRINT
@@ -54,9 +57,11 @@ def train(
     from train.processes import run_processes, world_size
     from train.stages import train_stages
 
-    begun = runs.begun_with(run) if run and not preset_name else None
+    if preset_name and config_file:
+        raise UserError("--preset and --config both name the settings to start from; leave out one.")
+    named = load(config_file) if config_file else preset(preset_name) if preset_name else None
     world = world_size(nproc)
-    config = override(begun or preset(preset_name or "compact"), settings)
+    config = override(named or (runs.begun_with(run) if run else None) or preset("compact"), settings)
     run = run or Path("runs") / f"{data_folder.resolve().name}-{config.preset}"
     stages = STAGES if stage == "all" else (stage,)
     manifest = index_folder(data_folder, progress=sys.stderr.isatty())

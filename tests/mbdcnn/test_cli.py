@@ -10,7 +10,9 @@ import timm
 from PIL import Image
 from safetensors.torch import save_file
 
+from mbdcnn.config import override, save
 from mbdcnn.data.sample import write_sample
+from mbdcnn.presets import preset
 
 
 def mbdcnn(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -139,3 +141,12 @@ def test_the_limit_of_pixels_is_a_setting(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_limit_of_encoded_bytes_is_a_number(wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MBDCNN_MAX_ENCODED_MB", wrong)
     assert f"MBDCNN_MAX_ENCODED_MB is {wrong}" in refusal("export", "--run", tmp_path, "--out", tmp_path / "out")
+
+
+def test_settings_to_start_from_are_a_preset_or_a_file(drawn: Path, tmp_path: Path) -> None:
+    words = ["train", "coarse", "--data", drawn, "--run", tmp_path / "r"]
+    save(override(preset("smoke"), ["coarse.batch_size=64"]), tmp_path / "best.yaml")
+    assert "fewer than coarse.batch_size = 64" in refusal(*words, "--config", tmp_path / "best.yaml")
+    said = refusal(*words, "--config", tmp_path / "best.yaml", "--preset", "smoke")
+    assert "--preset and --config both name the settings" in said
+    assert "no.yaml is not a usable configuration" in refusal(*words, "--config", tmp_path / "no.yaml")

@@ -16,13 +16,18 @@ from train.reproduce._heat_map import grid_figure
 from train.reproduce._map_sheet import MapRow, write_map_sheet
 from train.reproduce._markdown import markdown
 
-__all__ = ["MapRow", "write_map_sheet", "write_report"]
+__all__ = ["MapRow", "figure_of", "write_map_sheet", "write_report"]
 
 _FIGURES: dict[str, Callable[[Document], Figure]] = {
     "table": table_figure,
     "curve": curve_figure,
     "grid": grid_figure,
 }
+
+
+def figure_of(content: Mapping[str, Any]) -> Figure:
+    """The picture of a document of kind table, curve or grid; the arguments are `write_report`'s."""
+    return _FIGURES[content["kind"]](Document(content))
 
 
 def write_report(content: Mapping[str, Any], folder: Path) -> None:
@@ -40,7 +45,7 @@ def write_report(content: Mapping[str, Any], folder: Path) -> None:
     """
     document = Document(content)
     if document["kind"] != "maps":
-        figure = _FIGURES[document["kind"]](document)
+        figure = figure_of(content)
         with replacing(folder / f"{document['name']}.png") as part:
             figure.savefig(part, format="png")
     with replacing(folder / f"{document['name']}.md") as part:

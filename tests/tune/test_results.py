@@ -78,18 +78,8 @@ def test_the_page_and_the_papers_figures(work: Work, trials: list[Trial]) -> Non
     for name in ("fig5", "fig6"):
         with Image.open(work.out / f"{name}.png") as picture:
             assert min(picture.size) > 300
-    assert "| 30 | – | – | **70.5 ± 0.7** | – |" in _grid_line(work.out, "30", trials)
+    assert "| 30 | – | – | **70.5 ± 0.7** |" in (work.out / "fig5.md").read_text()
     assert "0.5" in (work.out / "fig6.md").read_text()
-
-
-def _grid_line(out: Path, top_k: str, trials: list[Trial]) -> str:
-    """Figure 5's line of a K, as wide as the paper's grid."""
-    lines = (out / "fig5.md").read_text().splitlines()
-    margins = sorted({trial.point["loss.margin"] for trial in trials})
-    head = next(line for line in lines if line.startswith("| top_k"))
-    assert [float(cell) for cell in head.split("|")[2:-1]] == margins
-    line = next(line for line in lines if line.startswith(f"| {top_k} |"))
-    return line.replace("| **70.5", "| – | **70.5") + " – |"
 
 
 def test_other_spaces_have_the_general_charts_alone(work: Work, trials: list[Trial]) -> None:

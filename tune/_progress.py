@@ -13,12 +13,12 @@ from tune import _interruption
 from tune._space import in_words
 from tune._trial import EPOCH, SCORE
 
-_PERIOD_S = 30.0
+_PERIOD_S, _LEAST_S = 30.0, 10.0
 _BEST = 5
 
 
 class Progress(Callback):
-    """Shows the table every half minute and whenever a trial ends; ends the round when asked to.
+    """Shows the table every half minute, soon after trials have ended, and at the end; ends the round when asked to.
 
     Ray keeps the callback with the round's state and calls the kept one when a search goes on, so that it holds nothing
     of its process.
@@ -46,7 +46,9 @@ class Progress(Callback):
             _interruption.tell_ray()
         ended = sum(trial.is_finished() for trial in trials)
         now = time.monotonic()
-        if ended > self._ended or now - self._shown >= _PERIOD_S:
+        since = now - self._shown
+        all_ended = ended == len(trials) >= self._total
+        if since >= _PERIOD_S or (ended > self._ended and (since >= _LEAST_S or all_ended)):
             self._ended, self._shown = ended, now
             print(table(self._title, trials, self._total, now - self._began), file=sys.stderr, flush=True)
 

@@ -133,7 +133,8 @@ def _tune_config(wanted: Round, work: Work, algorithm: Algorithm, at_once: int) 
     from ray import tune
 
     chosen = algorithm.tune_config(work.space, at_once) if wanted.points is None else {"max_concurrent_trials": at_once}
-    return tune.TuneConfig(trial_dirname_creator=_dirname, **chosen)
+    # a process that trains one trial after the other imports the trainers once
+    return tune.TuneConfig(trial_dirname_creator=_dirname, reuse_actors=True, **chosen)
 
 
 def _dirname(trial: Any) -> str:

@@ -10,10 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 RAY = Path(sys.executable).with_name("ray")
 _WAIT_S = 180
+# those that Ray does not choose by itself: a second cluster on the machine would share them
+_PORTS = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port")
 
 
 def free_port() -> int:
@@ -35,7 +38,7 @@ class Head:
     def __init__(self, cpus: int) -> None:
         # in /tmp, as the paths of Ray's sockets must be short
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-        ports = {name: free_port() for name in ("--port", "--dashboard-port", "--ray-client-server-port")}
+        ports = {f"--{name}": free_port() for name in _PORTS}
         self.address = f"127.0.0.1:{ports['--port']}"
         self.jobs = f"http://127.0.0.1:{ports['--dashboard-port']}"
         options = ["--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1", "--num-cpus", str(cpus)]
@@ -50,8 +53,16 @@ class Head:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        try:
+            self._wait()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait(self) -> None:
+        """Wait until it takes jobs; it answers before it does."""
         deadline = time.monotonic() + _WAIT_S
-        while subprocess.run(self._job("list"), env=environment(), capture_output=True, check=False).returncode:
+        while subprocess.run([*self._job("submit"), "--", "true"], env=environment(), capture_output=True).returncode:
             assert self._process.poll() is None, (self.folder / "head.log").read_text()
             assert time.monotonic() < deadline, "the head does not answer"
             time.sleep(1)
@@ -62,9 +73,12 @@ class Head:
         return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def kill(self) -> None:
-        """Kill the node at once, with everything on it."""
+        """Kill the node at once, with everything on it; a second time does nothing."""
+        if self._log.closed:
+            return
         for pid in self._processes():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
         self._log.close()
         shutil.rmtree(self.folder, ignore_errors=True)

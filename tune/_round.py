@@ -115,8 +115,8 @@ def _resources(work: Work) -> Any:
     from ray import tune
 
     share = work.share
-    if share.processes > 1:  # Ray Train asks for what its processes want
-        return tune.PlacementGroupFactory([{"CPU": 0.0}])
+    if share.processes > 1:  # Ray Train asks for the processes; Tune must ask for something too
+        return tune.PlacementGroupFactory([{"memory": 1e6}])
     return tune.PlacementGroupFactory([{"CPU": share.cpus, **({"GPU": share.gpus} if share.gpus else {})}])
 
 

@@ -52,7 +52,7 @@ def test_a_search_goes_on_after_its_driver_a_trial_and_the_head_were_killed(
 ) -> None:
     out = tmp_path / "out"
     words = ["python", "tune/search.py", "--data", sample.root, "--out", out, "--preset", "smoke", "--prepared", "none"]
-    words += ["--algorithm", "random", "--points", "4", *TINY, "coarse.epochs=40", "coarse.patience=40"]
+    words += ["--algorithm", "random", "--points", "4", *TINY, "coarse.epochs=20", "coarse.patience=20"]
     words += ["--space", "wide"]
     heads.append(Head(cpus=2))
     first = heads[0].submit(ROOT, *words)
@@ -97,7 +97,7 @@ def test_a_search_goes_on_after_its_driver_a_trial_and_the_head_were_killed(
         assert names(rows).count("is finished") == 1
     document = json.loads((out / "search.json").read_text())
     assert document["finished"]
-    assert [point["trials"][0]["epochs"] for point in document["points"]] == [40] * 4
+    assert [point["trials"][0]["epochs"] for point in document["points"]] == [20] * 4
     assert {point["succeeded"] for point in document["points"]} == {True}
     assert document["best"]["JA"] == max(point["JA"] for point in document["points"])
     assert load(out / "best.yaml").loss.top_k == document["best"]["point"]["loss.top_k"]

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ray_cluster import environment
 from tuning import TINY
 
-from mbdcnn.config import load
+from mbdcnn.config import load, override
 from mbdcnn.data.manifest import Manifest
 from tune._work import Work
 
@@ -20,12 +21,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
 
 SCRIPT = Path(__file__).parents[2] / "tune" / "search.py"
 WAIT_S = 300
+UNLIKE = ["seed=1", "coarse.epochs=8", "coarse.patience=8"]  # trials that score differently before they end
 
 
 def command(work: Work, *words: str) -> list[str]:
     """A search that trains what `work` says, when its space is the paper's."""
     options = ["--data", str(work.data.root), "--out", str(work.out), "--preset", "smoke", "--prepared", "none"]
-    return [sys.executable, str(SCRIPT), *options, *words, *TINY]
+    return [sys.executable, str(SCRIPT), *options, *TINY, *words]
 
 
 def search(work: Work, folder: Path, *words: str) -> tuple[dict, str]:  # type: ignore[type-arg]
@@ -44,9 +46,11 @@ def trials(document: dict) -> list[dict]:  # type: ignore[type-arg]
 
 def test_asha_ends_trials_early_a_failure_sinks_nothing_and_ctrl_c_leaves_results(work: Work, tmp_path: Path) -> None:
     algorithm = ["--algorithm", "asha", "--points", "6", "--reduction", "2", "--seeds", "2", "--finalists", "1"]
-    drawn = work.space.draw(6, seed=0)
-    work.run_folder(drawn[1], 0).parent.mkdir(parents=True)
-    work.run_folder(drawn[1], 0).write_text("in the way")
+    algorithm += UNLIKE
+    work = replace(work, config=override(work.config, UNLIKE))
+    drawn = work.space.draw(6, seed=1)
+    work.run_folder(drawn[1], 1).parent.mkdir(parents=True)
+    work.run_folder(drawn[1], 1).write_text("in the way")
     process = subprocess.Popen(
         command(work, *algorithm), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -76,10 +80,10 @@ def test_asha_ends_trials_early_a_failure_sinks_nothing_and_ctrl_c_leaves_result
     assert states.count("stopped early") >= 1
     failed = next(trial for trial in trials(document) if trial["state"] == "failed")
     assert failed["point"] == drawn[1]
-    assert failed["reason"].startswith(str(work.run_folder(drawn[1], 0)))
+    assert failed["reason"].startswith(str(work.run_folder(drawn[1], 1)))
     assert "File exists" in failed["reason"]
     assert document["epochs_trained"] < document["epochs_of_all_to_their_end"]
-    assert document["best"]["seeds"] == [0, 1]
+    assert document["best"]["seeds"] == [1, 2]
     over_lambda = {trial["point"]["loss.lambda_rank"] for trial in trials(document)}
     assert over_lambda == {0.01, 0.05, 0.1, 0.5}
     for name in ("best.yaml", "trials.csv", "fig5.png", "fig6.png", "report.html"):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from mbdcnn.charts import INK, SERIES_COLOURS, legend_above, style
+from mbdcnn.charts import INK, SERIES_COLOURS, style
 from tune._outcome import Tried, best_of
 from tune._round import Trial
 from tune._space import OPTIMUM, word
@@ -56,7 +57,8 @@ def settings_figure(points: Sequence[Tried]) -> Figure:
             )
         axes.set_xlabel(word(field))
     panels[0].set_ylabel("JA, %")
-    legend_above(panels[0], 3)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=9, labelcolor=INK)
     return figure
 
 
@@ -79,7 +81,7 @@ def learning_figure(trials: Sequence[Trial], out: Path, best: Tried | None) -> F
             zorder=3 if is_best else 2,
         )
     axes.set(xlabel="epoch", ylabel="JA, %")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 

@@ -55,7 +55,7 @@ def best_of(points: Sequence[Tried]) -> Tried | None:
     return max(successes, key=lambda p: (len(p.scores), p.mean), default=None)
 
 
-def finalists(trials: Sequence[Trial], most: int) -> list[Point]:
+def finalists(trials: Sequence[Trial], most: int) -> list[dict[str, Value]]:
     """The points to try again with further seeds: the best of a first round, each once."""
     best = sorted((t for t in trials if t.state == FINISHED and t.JA is not None), key=lambda t: -(t.JA or 0.0))
     unique = {tuple(trial.point.items()): trial.point for trial in best}
@@ -100,7 +100,7 @@ def findings(points: Sequence[Tried], trials: Sequence[Trial], epochs: int) -> l
         said.append(f"{len(near)} of {count(len(points), 'point')} lie as close to the best, itself among them.")
     done, whole = sum(trial.epochs for trial in trials), epochs * len(trials)
     said.append(
-        f"{count(len(trials), 'trial')} took {done} epochs, {done / whole:.0%} of what all would to their ends."
+        f"{count(len(trials), 'trial')} took {done} epochs, {100 * done / whole:.0f} % of what all would to their ends."
     )
     failed = [trial for trial in trials if trial.state == FAILED]
     if failed:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def measure(quick: bool) -> dict[str, float]:
     """Alternately, the same trials with all cores one after the other, and with a core each at once."""
-    images, epochs, points, rounds = (64, 3, 3, 1) if quick else (480, 6, 6, 3)
+    images, epochs, points, rounds = (32, 3, 2, 1) if quick else (480, 6, 6, 3)
     overheads, alone, both = [], [], []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

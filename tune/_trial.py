@@ -96,7 +96,7 @@ def _train(work: Work, point: Point, seed: int, run: Path, tell: Callable[[Mappi
     _repeat(run, tell)
     if not runs.is_finished(run, STAGE):
         run_processes(train_stages, 1, plan, (STAGE,), _reporter(tell))
-        _end(run)
+        note(run, "is finished", len(epochs_in(run)))
 
 
 def _train_evolving(work: Work, point: Point, seed: int) -> None:
@@ -163,7 +163,7 @@ def _train_in_group(process: Process, work: Work, point: Point, seed: int, run: 
     if not runs.is_finished(run, STAGE):
         train_stages(process, plan, (STAGE,), _reporter(_tell_from_group))
         if process.is_first:
-            _end(run)
+            note(run, "is finished", len(epochs_in(run)))
 
 
 def _prepare(work: Work, point: Point, seed: int, run: Path, world: int) -> Plan:
@@ -199,12 +199,6 @@ def _reporter(tell: Callable[[Mapping[str, float]], None]) -> Callable[[Progress
         tell({EPOCH: progress.epoch, "JA": measures["JA"], SCORE: progress.best["JA"], "seconds": seconds})
 
     return report
-
-
-def _end(run: Path) -> None:
-    """What is finished needs its checkpoints no more, which are the largest part of it."""
-    note(run, "is finished", len(epochs_in(run)))
-    shutil.rmtree(run / STAGE / runs.CHECKPOINTS)
 
 
 def _share_cores(work: Work) -> None:

@@ -124,10 +124,12 @@ class Connection:
             # the default waits up to two minutes between attempts, long after a restarted server answers again
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 2000),
-            ("grpc.lb_policy_name", "round_robin"),  # a name may stand for several servers
             ("grpc.use_local_subchannel_pool", 1),  # a new client does not inherit another's back-off
         ]
-        if _is_loopback(self.url.rpartition(":")[0]):
+        host = self.url.rpartition(":")[0]
+        if not _is_one_machine(host):  # a single server that was restarted is found sooner without
+            options.append(("grpc.lb_policy_name", "round_robin"))
+        if _is_loopback(host):
             options.append(("grpc.enable_http_proxy", 0))  # gRPC would ask the proxy for this machine, too
         if self._tls and self._tls.server_name:
             options.append(("grpc.ssl_target_name_override", self._tls.server_name))
@@ -190,6 +192,15 @@ class Connection:
         if not self._knows_classes_of(reply):
             raise AnswerLostError(f"{name}: the server at {self.url} changed its version meanwhile; ask again.")
         return results(reply.tensors, self._classes.get(reply.version, ()))
+
+
+def _is_one_machine(host: str) -> bool:
+    """Whether it cannot stand for several servers, as a name can."""
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return host == "localhost"
+    return True
 
 
 def _is_loopback(host: str) -> bool:

@@ -133,8 +133,6 @@ def test_the_search_takes_the_options_of_its_job() -> None:
     import subprocess
     import sys
 
-    if not (ROOT / "tune" / "search.py").is_file():
-        pytest.skip("no tune/search.py yet")
     job = named(manifests("tune"), "RayJob", "tune")
     program, *options = job["spec"]["entrypoint"].split()
     assert (program, options[:2]) == ("python", ["-m", "tune.search"])

@@ -79,8 +79,6 @@ def test_what_is_copied_is_there_and_let_through(file: Path) -> None:
         sources = [part for part in value.split()[:-1] if not part.startswith("--")]
         if word == "COPY" and "--from=" not in value:
             for source in sources:
-                if source == "tune" and not (ROOT / "tune").is_dir():
-                    pytest.skip("no room tune yet")
                 assert (ROOT / source).exists(), source
                 assert any(Path(source).match(pattern) for pattern in let_through), source
 

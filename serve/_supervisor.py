@@ -6,13 +6,13 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mbdcnn.errors import UserError
 from serve._health import Health
-from serve._live import ChangingError, LiveRepository, Staged, Watch, stage
+from serve._live import ChangingError, LiveRepository, Staged, Watch, signature, stage
 from serve._log import LOG
 from serve._metrics import Metrics, MetricsEndpoint, fetch
 from serve._ports import LOOPBACK, Ports, choose_ports
@@ -20,6 +20,7 @@ from serve._process import ServerProcess
 from serve._triton import Arguments, Installation
 from serve._upgrade import InterruptedUpgradeError, move, until
 from serve.probe import ProbeError
+from serve.verify import verify
 
 _TICK = 1.0
 _LONGEST_PAUSE = 30.0
@@ -254,6 +255,7 @@ class Supervisor:
         staged: Staged | None = None
         try:
             staged = self._stage(repository)
+            _check_sums(repository, staged)
             assert self._live
             self._live.check_fits(staged)
             LOG.info("Trying version %d ...", staged.version, extra={"event": "upgrade"})
@@ -295,3 +297,19 @@ class Supervisor:
 def _pause(failures: int) -> float:
     """Seconds before a start: none for the first failure, then doubling."""
     return 0.0 if failures <= 1 else min(2.0 ** (failures - 2), _LONGEST_PAUSE)
+
+
+def _check_sums(repository: Path, staged: Staged) -> None:
+    """Refuse a version that is not as it was exported.
+
+    Raises:
+        UserError: naming the file.
+        ChangingError: the repository was changed since the copy.
+    """
+    try:
+        verify(repository)
+    except UserError:
+        with suppress(OSError):  # of a repository that is being replaced
+            if signature(repository) == staged.signature:
+                raise
+        raise ChangingError from None

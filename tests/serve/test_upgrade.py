@@ -15,12 +15,22 @@ from mbdcnn.errors import UserError
 from serve._live import ChangingError, Watch, signature, stage
 from serve.client import MODEL, Client
 from serve.server import TritonServer
+from serve.verify import MANIFEST, files_in, read_manifest, sha256
 
 
 def _release(
-    exported, repository: Path, version: int, broken: bool = False, classes: tuple[str, ...] = CLASSES
+    exported,
+    repository: Path,
+    version: int,
+    classes: tuple[str, ...] = CLASSES,
+    *,
+    broken: bool = False,
+    damaged: bool = False,
 ) -> None:
-    """Put another version of the exported repository in its place, in one rename, as an export does."""
+    """Put another version of the exported repository in its place, in one rename, as an export does.
+
+    A broken one was exported with a file that is no network; of a damaged one a byte has changed since.
+    """
     new, old = repository.with_name("new"), repository.with_name("old")
     shutil.copytree(exported.repository, new)
     for model in filter(Path.is_dir, list(new.iterdir())):
@@ -29,8 +39,14 @@ def _release(
         (model / "config.pbtxt").write_text(config.replace("model_version: 1\n", f"model_version: {version}\n"))
     for labels in new.glob("*/labels.txt"):
         labels.write_text("\n".join(classes) + "\n")
+    network = new / "mask_cn" / str(version) / "model.onnx"
     if broken:
-        (new / "mask_cn" / str(version) / "model.onnx").write_bytes(b"not a network")
+        network.write_bytes(b"not a network")
+    manifest = read_manifest(new)
+    files = {str(path.relative_to(new)): sha256(path) for path in files_in(new) if path != new / MANIFEST}
+    (new / MANIFEST).write_text(json.dumps({**manifest, "files": files}))
+    if damaged:
+        network.write_bytes(network.read_bytes()[:-1] + b"?")
     if repository.exists():
         repository.rename(old)
     new.rename(repository)
@@ -97,6 +113,8 @@ def test_new_versions_are_taken_and_broken_ones_refused_without_a_failed_request
         _release(exported, repository, 3, broken=True)
         _wait(lambda: "is not taken, the old one serves on" in caplog.text)
         _wait(lambda: load.versions.get("2", 0) > 3)
+        _release(exported, repository, 3, damaged=True)
+        _wait(lambda: "mask_cn/3/model.onnx is not as it was exported" in caplog.text)
         _release(exported, repository, 4)
         _wait(lambda: server.upgrades == 2)
         _wait(lambda: load.versions.get("4", 0) > 3)

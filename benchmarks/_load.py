@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -73,16 +72,20 @@ async def open_loop(ask: Ask, requests: int, rate: float, seed: int = 0) -> Load
         rate: arrivals per second; the pauses between them are exponential.
         seed: of the moments.
     """
-    load, moments = Load(), random.Random(seed)
-    start = due = time.perf_counter()
+    load, start = Load(), time.perf_counter()
     tasks = []
-    for number in range(requests):
-        due += moments.expovariate(rate)
+    for number, moment in enumerate(arrivals(requests, rate, seed)):
+        due = start + moment
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         tasks.append(asyncio.create_task(_timed(ask, number, due, load)))
     await asyncio.gather(*tasks)
     load.duration = time.perf_counter() - start
     return load
+
+
+def arrivals(requests: int, rate: float, seed: int = 0) -> np.ndarray:
+    """Random moments in seconds, `(requests,)`: a Poisson process."""
+    return np.cumsum(np.random.default_rng(seed).exponential(1 / rate, requests))
 
 
 async def _timed(ask: Ask, number: int, since: float, load: Load) -> None:

@@ -6,29 +6,30 @@ import heapq
 from collections.abc import Sequence
 
 import numpy as np
+from _load import arrivals
 
 _LOWEST_SHARE, _HALVINGS = 0.02, 12
 
 
-def latencies(service: Sequence[float], servers: int, rate: float, requests: int, seed: int = 0) -> np.ndarray:
-    """Seconds from arrival to answer, first come first served, with Poisson arrivals (M/G/c).
+def latencies(service: Sequence[float], servers: int, moments: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Seconds from arrival to answer, first come first served.
 
     Args:
         service: measured seconds of work, from which each request's is drawn.
         servers: that work at the same time.
-        rate: arrivals per second.
-        requests: in all.
-        seed: of the moments and the draws.
+        moments: of the arrivals, in order.
+        seed: of the draws.
+
+    Returns:
+        As many as there are arrivals.
     """
-    random = np.random.default_rng(seed)
-    arrivals = np.cumsum(random.exponential(1 / rate, requests))
-    work = random.choice(np.asarray(service), requests)
+    work = np.random.default_rng(seed).choice(np.asarray(service), len(moments))
     free = [0.0] * servers  # when each server is next
-    answered = np.empty(requests)
-    for number, (arrival, seconds) in enumerate(zip(arrivals, work, strict=True)):
-        answered[number] = max(arrival, heapq.heappop(free)) + seconds
+    answered = np.empty(len(moments))
+    for number, (moment, seconds) in enumerate(zip(moments, work, strict=True)):
+        answered[number] = max(moment, heapq.heappop(free)) + seconds
         heapq.heappush(free, answered[number])
-    return answered - arrivals
+    return answered - moments
 
 
 def most_rate(service: Sequence[float], servers: int, p99: float, requests: int = 20_000) -> float:
@@ -36,7 +37,8 @@ def most_rate(service: Sequence[float], servers: int, p99: float, requests: int 
     capacity = servers / float(np.mean(service))
 
     def fits(share: float) -> bool:
-        return bool(np.percentile(latencies(service, servers, share * capacity, requests), 99) <= p99)
+        waited = latencies(service, servers, arrivals(requests, share * capacity))
+        return bool(np.percentile(waited, 99) <= p99)
 
     low, high = _LOWEST_SHARE, 1.0
     if not fits(low):

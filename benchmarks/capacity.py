@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _cores import CORES
-from _load import Load, closed_loop, open_loop
+from _load import Load, arrivals, closed_loop, open_loop
 from _measure import report
 from _served import OUTPUTS, example_jpeg, untrained
 
@@ -31,7 +31,6 @@ from serve.server import TritonServer
 
 SHARES = (50, 80)  # of what a pod can do at most, in percent
 RATES = (1, 10, 100, 1_000, 10_000)
-# A simulation that is right on the whole: waiting times at 80 % of the capacity vary by half from one hour to the next.
 GOALS = {f"p{q}_misjudged_{n}_cores_{share}_percent": "<= 1.5" for n in (1, 2) for share in SHARES for q in (50, 99)}
 OPTIONS = argparse.ArgumentParser(add_help=False)
 OPTIONS.add_argument("--rate", type=float, action="append", help="images per second; may be given again")
@@ -62,13 +61,15 @@ def _server(count: int, preset: str) -> Iterator[str]:
         networks, preprocessing = untrained(preset)
         repository = Path(folder, "repository")
         export_networks(networks, preprocessing, repository, {"run": "untrained"}, instances=count)
+        server = TritonServer(repository)
         os.sched_setaffinity(0, CORES[:count])  # which the server's processes inherit
         try:
-            server = TritonServer(repository).start()
+            server.start()
+            os.sched_setaffinity(0, CORES)
+            yield server.grpc_url
         finally:
             os.sched_setaffinity(0, CORES)
-        with server:
-            yield server.grpc_url
+            server.stop()
 
 
 async def _check(url: str, count: int, requests: int, ratios: dict[str, float]) -> list[float]:
@@ -89,7 +90,7 @@ async def _check(url: str, count: int, requests: int, ratios: dict[str, float]) 
             real = await open_loop(ask, requests, rate)
             if real.failures:
                 sys.exit(real.failures[0])
-            simulated = latencies(service, count, rate, 100 * requests)
+            simulated = latencies(service, count, arrivals(requests, rate))  # the moments that the server had
             _tell(f"{count} cores, {share} % of {capacity:.1f}/s", real)
             print(_percentiles("simulated", simulated), file=sys.stderr)
             for q in (50, 99):

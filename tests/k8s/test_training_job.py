@@ -33,12 +33,15 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _machine(volumes: Path, run: str) -> Machine:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def _machine(volumes: Path, run: str, port: int = 29500) -> Machine:
     places = {f"/{name}/": f"{volumes}/{name}/" for name in ("data", "runs", "models")}
     return Machine({"RUN": f"/runs/{run}"}, {**places, "train-0.train:29500": f"127.0.0.1:{port}"})
+
+
+def _listens(port: int) -> bool:
+    """Whether a program of this machine listens there; asking it would be a connection that it does not expect."""
+    rows = [row.split() for table in ("tcp", "tcp6") for row in Path("/proc/net", table).read_text().splitlines()[1:]]
+    return any(row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port for row in rows)
 
 
 class Job:
@@ -50,12 +53,16 @@ class Job:
     """
 
     def __init__(self, volumes: Path, run: str, folder: Path) -> None:
-        words = _machine(volumes, run).command(_job()["containers"][0], TWO)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        words = _machine(volumes, run, self._port).command(_job()["containers"][0], TWO)
         short = [word.replace("epochs=2", "epochs=1") for word in TINY]
         self._command = [*words, *short, "engine.checkpoint_minutes=1e-9"]  # a checkpoint a step
         self._folder = folder
         self.run = volumes / "runs" / run
-        self.pods = [self.start(index) for index in (0, 1)]
+        self.pods: list[Running] = []
+        self.start_both()
 
     def __enter__(self) -> Job:
         return self
@@ -67,6 +74,12 @@ class Job:
     def start(self, index: int) -> Running:
         """The pod of an index, or its successor."""
         return Running(self._command, self._folder / f"{self.run.name}-{index}.log")
+
+    def start_both(self) -> None:
+        """Both, the one whose name is the meeting place's first: here either could hold it."""
+        self.pods = [self.start(0)]
+        self.pods[0].wait_for(lambda: _listens(self._port))
+        self.pods.append(self.start(1))
 
     def reaches(self, stage: str) -> None:
         """Wait for a checkpoint of a stage."""
@@ -103,7 +116,7 @@ def test_nodes_that_are_lost_come_back_and_change_nothing(volumes: Path, tmp_pat
         job.reaches("mask")
         job.pods[0].kill()  # where they meet: the other one ends as well, and the job starts both anew
         assert job.pods[1].process.wait(300) != 0
-        job.pods = [job.start(index) for index in (0, 1)]
+        job.start_both()
         job.ends()
     whole, lost = (volumes / "runs" / name for name in ("whole", "lost"))
     for stage in STAGES:

@@ -14,6 +14,7 @@ from tuning import TINY
 
 from mbdcnn.config import load
 from mbdcnn.data.manifest import Manifest
+from train.checkpoints import checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
 
@@ -72,11 +73,10 @@ def test_a_search_goes_on_after_its_driver_a_trial_and_the_head_were_killed(
     fresh = {}
 
     def begun() -> bool:
-        """Whether a trial that was not finished trains, and has an epoch behind it."""
+        """Whether a trial that was not finished trains, and has an epoch and its checkpoint behind it."""
         for name, rows in events(out).items():
-            log = out / "trials" / name / "coarse" / "log.jsonl"
             tries = len(rows) > len(before.get(name, [])) and names(rows)[-1] in ("begins", "goes on")
-            if tries and log.is_file() and '"JA"' in log.read_text():
+            if tries and checkpoints(out / "trials" / name / "coarse" / "checkpoints"):  # one an epoch
                 fresh[name] = rows[-1]
         return bool(fresh)
 

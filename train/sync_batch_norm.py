@@ -88,7 +88,6 @@ class _Normalise(torch.autograd.Function):
         totals = torch.cat([grad_bias, grad_weight])
         dist.all_reduce(totals)
         mean_grad, mean_product = (totals / count.float()).chunk(2)
-        shift = -weight * torch.rsqrt(var + ctx.eps) * mean_grad
-        scale = -weight * torch.rsqrt(var + ctx.eps) * mean_product
-        grad_x += F.batch_norm(x, mean, var, scale, shift, training=False, eps=ctx.eps)
+        factor = -weight * torch.rsqrt(var + ctx.eps)
+        grad_x += F.batch_norm(x, mean, var, factor * mean_product, factor * mean_grad, training=False, eps=ctx.eps)
         return grad_x, grad_weight, grad_bias, None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -12,8 +11,7 @@ from typing import Any
 
 from mbdcnn import runs
 from mbdcnn.config import Config, flatten
-from mbdcnn.data.fingerprint import keep
-from mbdcnn.data.leakage import leakage_warning
+from mbdcnn.data.fingerprint import warn_of_leakage
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.errors import Stopped, UserError
 from mbdcnn.files import locked
@@ -93,7 +91,7 @@ def run_search(search: Search, config: Config, manifest: Manifest, prepared: str
         plan_run(out / "trials" / "none", (STAGE,), extreme, manifest, search.share.processes)
     with locked(out), cluster(search.address):
         most = trials_at_once(search.share)
-        _look_for_leakage(out, manifest)
+        warn_of_leakage(manifest, out / FINGERPRINT)
         with _interruption.interruptible():
             at_once = min(most, search.at_once or most)
             return _Rounds(search, work, head, at_once).run()
@@ -184,12 +182,6 @@ def _extremes(space: Space, config: Config) -> list[Config]:
     }
     points: list[Point] = [{**strongest, ENCODER: encoder} for encoder in encoders] or [strongest]
     return [configured(config, point, config.seed) for point in points]
-
-
-def _look_for_leakage(out: Path, manifest: Manifest) -> None:
-    file = out / FINGERPRINT
-    if leaks := keep(manifest, file, progress=sys.stderr.isatty())["leakage"]:
-        print(leakage_warning(leaks, str(file)), file=sys.stderr)
 
 
 def _head(search: Search, work: Work, manifest: Manifest) -> dict[str, Any]:

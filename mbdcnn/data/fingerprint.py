@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from mbdcnn import __version__
 from mbdcnn.classes import SPLITS
 from mbdcnn.data._alike import find_alike, opposite
 from mbdcnn.data._glance import Glance, survey
-from mbdcnn.data.leakage import SAME_LESION, Pair, same
+from mbdcnn.data.leakage import SAME_LESION, Pair, leakage_warning, same
 from mbdcnn.data.manifest import Item, Manifest
 from mbdcnn.files import replacing
 from mbdcnn.layout import FINGERPRINT
@@ -56,6 +57,12 @@ def keep(manifest: Manifest, file: Path, others: Sequence[Path] = (), progress: 
         file.parent.mkdir(parents=True, exist_ok=True)
         save(document, file)
     return document
+
+
+def warn_of_leakage(manifest: Manifest, file: Path) -> None:
+    """Keep the fingerprint in a file, and say on standard error what leaks between the splits."""
+    if leaks := keep(manifest, file, progress=sys.stderr.isatty())["leakage"]:
+        print(leakage_warning(leaks, str(file)), file=sys.stderr)
 
 
 def describe(manifest: Manifest, glances: Sequence[Glance], progress: bool = False) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from mbdcnn import runs
 from mbdcnn.classes import CLASSES
 from mbdcnn.config import STAGES, Config, override
 from mbdcnn.data.derive import fold_manifest
-from mbdcnn.data.fingerprint import keep
-from mbdcnn.data.leakage import leakage_warning
+from mbdcnn.data.fingerprint import keep, warn_of_leakage
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.data.prepared import Copies
 from mbdcnn.errors import UserError
@@ -95,7 +94,7 @@ def reproduce(
     with locked(out):
         for data in (manifest, ph2):
             if data is not None:
-                _look_for_leakage(out, data)
+                warn_of_leakage(data, _fingerprint_file(out, data))
         for seed in document["seeds"]:
             for number, arm in enumerate(arms, 1):
                 print(f"{experiment.name}, seed {seed}, {number} of {len(arms)}: {arm.label}", file=sys.stderr)
@@ -135,12 +134,6 @@ def _other_classes(data: Manifest) -> UserError:
         f"{data.root} has the classes {', '.join(data.classes)}, but the paper's figures are for {', '.join(CLASSES)}; "
         "give a data set of these, or use `mbdcnn train`."
     )
-
-
-def _look_for_leakage(out: Path, manifest: Manifest) -> None:
-    file = _fingerprint_file(out, manifest)
-    if leaks := keep(manifest, file, progress=sys.stderr.isatty())["leakage"]:
-        print(leakage_warning(leaks, str(file)), file=sys.stderr)
 
 
 def _fingerprint_file(out: Path, manifest: Manifest) -> Path:

@@ -45,7 +45,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=triton.environment(),
+                env=triton.environment(given),
                 pass_fds=[self._memory.lock],
                 start_new_session=True,  # a terminal's Ctrl-C reaches us alone; the group ends as one
             )

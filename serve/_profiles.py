@@ -24,6 +24,7 @@ MODELS = tuple(sorted(path.parent.name for path in SOURCE.glob("*/config.pbtxt")
 EMBEDDED = "embedded"
 PROFILES = (EMBEDDED, "production", "production-dali")
 FUSED = "mbdcnn_networks"
+FRONT = "preprocess"  # of the ensembles, where requests wait
 NETWORKS = ("coarse_sn", "mask_cn", "cam", "enhanced_sn", FUSED)
 # One level below a mounted folder, because TensorRT makes no more than one.
 ENGINE_CACHE = "/var/cache/mbdcnn"
@@ -66,7 +67,8 @@ def described(model: str, profile: str) -> ModelConfig:
         if bounds.is_file():
             _merge(config, bounds)
         return config
-    _merge(config, profiles / "queue.pbtxt")
+    if model == FRONT:
+        _merge(config, profiles / "queue.pbtxt")
     if not config.instance_group:
         _merge(config, profiles / family / ("network.pbtxt" if model in NETWORKS else "images.pbtxt"))
     return config
@@ -86,9 +88,7 @@ def configured(model: str, profile: str, facts: Facts) -> ModelConfig:
         config.parameters[name].string_value = str(limits[name])
     if profile == EMBEDDED:
         for group in config.instance_group:
-            # one more than there are cores keeps them busy while another hands over its answer; the networks of the
-            # ensemble are enough without
-            group.count = facts.instances + (model == "mbdcnn_fused")
+            group.count = facts.instances
     elif config.backend == "onnxruntime":
         _for_tensorrt(config, model, facts)
     return config

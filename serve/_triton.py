@@ -120,8 +120,8 @@ class Installation:
         for part in (backend / "libtriton_python.so", backend / "triton_python_backend_utils.py", self.stub):
             (python / part.name).symlink_to(part)
 
-    def environment(self) -> dict[str, str]:
-        """Where the server and its stubs find their libraries and this interpreter's packages."""
+    def environment(self, given: Arguments) -> dict[str, str]:
+        """Where the server and its stubs find their libraries, the interpreter's packages and the server's metrics."""
         # the wheel's stub links libpython, and its own libraries lie beside the packages
         wheel = [str(sysconfig.get_config_var("LIBDIR")), str(self.root.parent.parent / "nvidia_pytriton.libs")]
         libraries = wheel if self.stub else []
@@ -130,6 +130,7 @@ class Installation:
             "LD_LIBRARY_PATH": ":".join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
             "OMP_NUM_THREADS": "1",
+            "MBDCNN_METRICS_PORT": str(given.ports.metrics),  # model_repository/backlog.py asks there
             **_KEEP_MEMORY,
         }
 

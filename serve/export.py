@@ -24,9 +24,9 @@ MODEL_CARD = "model_card.json"
 _MOST_INSTANCES = 8  # each is a process of its own, seven a core
 # What the Python models import of the sources beside them; what they import of Triton is not ours.
 _PARTS = {
-    "preprocess": ("images.py", "dali_reader.py", "preprocessing.py", "preprocessing.json"),
+    "preprocess": ("backlog.py", "images.py", "dali_reader.py", "preprocessing.py", "preprocessing.json"),
     "postprocess": ("images.py", "preprocessing.py"),
-    "mbdcnn_fused": ("images.py", "network.py", "preprocessing.py", "preprocessing.json"),
+    "mbdcnn_fused": ("backlog.py", "images.py", "network.py", "preprocessing.py", "preprocessing.json"),
 }
 _NETWORK_PARTS = ("network.py",)
 

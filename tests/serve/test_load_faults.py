@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import threading
@@ -15,6 +16,7 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
 from mbdcnn.data.sample import draw
+from serve._metrics import fetch
 from serve.client import MODEL, Client
 from serve.probe import ask, main
 from serve.server import TritonServer
@@ -64,13 +66,13 @@ def _tensor(data: bytes) -> grpc.InferInput:
 class Burst:
     """Requests sent at once by a plain client, and their answers as they come."""
 
-    def __init__(self, url: str, data: bytes, n: int) -> None:
+    def __init__(self, url: str, data: bytes, n: int, model: str = MODEL) -> None:
         self.answers: list[str] = []
         self._n = n
         self.client = grpc.InferenceServerClient(url)
         tensor = _tensor(data)
         for _ in range(n):
-            self.client.async_infer(MODEL, [tensor], callback=self._take)
+            self.client.async_infer(model, [tensor], callback=self._take)
 
     def _take(self, result: object, error: InferenceServerException | None) -> None:
         self.answers.append("" if error is None else str(error))
@@ -92,6 +94,39 @@ def test_a_full_queue_refuses_and_is_no_reason_to_restart(narrow, large, encode_
         assert all("UNAVAILABLE" in a and "maximum queue size" in a for a in refused)
         assert ask(server.http_url)
         assert server.restarts == 0
+
+
+def test_what_waits_for_the_networks_is_bounded(exported, encode_once):
+    """Images come in faster than the networks take them; no queue but the first has a bound of its own."""
+    small, waited = encode_once(draw("test", 0, size=80)[0]), []
+    with TritonServer(exported.repository) as server:
+        burst = Burst(server.grpc_url, small, 1000)
+        while len(burst.answers) < 1000:
+            waited.append(_waiting_for_the_networks(server.metrics_url))
+            time.sleep(0.02)
+    refused = [answer for answer in burst.wait() if answer]
+    assert 0 < len(refused) < 1000 - 128
+    assert all("UNAVAILABLE" in answer and "maximum queue size" in answer for answer in refused)
+    # each instance lets eight in between two looks, and may have looked at the same moment as another
+    assert max(waited) <= 2 * 8 * exported.manifest["instances"]
+
+
+def test_the_fused_model_refuses_what_waits_too_long(exported, encode_once):
+    with TritonServer(exported.repository) as server:
+        answers = Burst(server.grpc_url, encode_once(draw("test", 0, size=80)[0]), 1000, "mbdcnn_fused").wait()
+    refused = [answer for answer in answers if answer]
+    assert 0 < len(refused) < 1000 - 128
+    assert all("UNAVAILABLE" in answer and "maximum queue size" in answer for answer in refused)
+
+
+def _waiting_for_the_networks(metrics_url: str) -> float:
+    rows = re.findall(
+        r'^nv_inference_pending_request_count\{model="([^"]+)".*\} (\S+)$',
+        fetch(metrics_url.removesuffix("/metrics")).decode(),
+        re.MULTILINE,
+    )
+    networks = {"coarse_sn", "mask_cn", "cam", "enhanced_sn", "postprocess"}
+    return sum(float(count) for model, count in rows if model in networks)
 
 
 def test_a_request_whose_time_is_over_is_taken_from_the_queue(exported, large, encode_once):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from images import Reader, mask_pngs, read_batch  # the export's copies, beside this file
+from backlog import Gate  # the export's copies, beside this file
+from images import Reader, mask_pngs, parameter, read_batch
 from network import Chain, joined
 from preprocessing import ImageError
 
@@ -26,11 +27,14 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the networks, which lie in this version's folders of their own models."""
         here = Path(__file__).resolve().parent  # a served version may be a link
+        self._gate = Gate((args["model_name"],), int(parameter(args, "most_waiting")))
         self._reader = Reader.configured(args)
         self._chain = Chain(here.parents[1], here.name)
 
     def execute(self, requests: list) -> list:
         """Run the usable requests of a batch as one; a bad image costs only its own request."""
+        if not self._gate.is_open():
+            return [_failed("Exceeds maximum queue size", pb_utils.TritonError.UNAVAILABLE) for _ in requests]
         responses, usable = [None] * len(requests), []
         for position, request in enumerate(requests):
             encoded = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy().reshape(-1)

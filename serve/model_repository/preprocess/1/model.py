@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import triton_python_backend_utils as pb_utils
-from images import Reader, parameter, read_batch  # the export's copies, beside this file
+from backlog import Gate  # the export's copies, beside this file
+from images import Reader, parameter, read_batch
 from preprocessing import ImageError
+
+_BEHIND = ("coarse_sn", "mask_cn", "cam", "enhanced_sn", "postprocess")
 
 
 class TritonPythonModel:
@@ -12,6 +15,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the specification that the export wrote, and choose the decoder."""
+        most_waiting = parameter(args, "most_waiting")
+        self._gate = Gate(_BEHIND, int(most_waiting)) if most_waiting else None
         self._reader = Reader.configured(args)
         if parameter(args, "decoder") == "dali":
             from dali_reader import DaliReader
@@ -21,6 +26,8 @@ class TritonPythonModel:
 
     def execute(self, requests: list) -> list:
         """Answer each request by itself, so that a bad image costs only its own request."""
+        if self._gate:
+            self._gate.wait()
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:

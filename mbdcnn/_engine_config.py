@@ -18,7 +18,8 @@ class EngineConfig:
         clip_norm: largest norm of a step's gradient; 0 clips nothing.
         weight_decay: of AdamW; norms and biases do not decay.
         warmup_steps: over which the learning rate rises to its start, in optimizer steps of each stage.
-        ema_decay: share of the weights' running mean that a step keeps; the mean is validated and published. 0 is off.
+        ema_decay: share of the weights' running mean that a step keeps, less at first; the mean is validated and
+            published. 0 is off.
         activation_checkpointing: compute the encoder's activations twice instead of keeping them.
         compile: let torch.compile build the training step (GPU only).
         checkpoint_minutes: between two checkpoints at most; the end of an epoch is always one.

@@ -61,7 +61,7 @@ def triton(exported, folder) -> Iterator[grpc.InferenceServerClient]:
             [*open_to_us, f"--model-config-name={PROFILE}", "--exit-on-error=false"],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=installation.environment(),
+            env=installation.environment(given),
         )
     try:
         with grpc.InferenceServerClient(f"127.0.0.1:{ports.grpc}") as client:

@@ -70,8 +70,8 @@ def test_an_option_that_is_not_there_is_found() -> None:
 def test_settings_are_read_by_somebody_and_are_what_the_programs_take(way: str) -> None:
     settings = _settings(way)
     read = {name for each in WAYS for line in _lines(each) for name in variables(line)}
-    files = [path for room in ("mbdcnn", "serve") for path in (ROOT / room).rglob("*.*")]
-    sources = "".join(path.read_text() for path in files if path.suffix in (".py", ".pbtxt"))
+    patterns = [(room, kind) for room in ("mbdcnn", "serve") for kind in ("*.py", "*.pbtxt")]
+    sources = "".join(path.read_text() for room, kind in patterns for path in (ROOT / room).rglob(kind))
     read |= set(re.findall(r"\b(?:MBDCNN|NVIDIA)_[A-Z0-9_]+\b", sources))
     assert set(settings) <= read
     assert settings["PROFILE"] in PROFILES

@@ -74,11 +74,14 @@ class Algorithm:
         )
 
     def _pbt(self, space: Space) -> Any:
-        from ray.tune.schedulers import PopulationBasedTraining
+        from tune._population import Population
 
         varying = {a.field: list(a.values) if isinstance(a, Listed) else _domain(a) for a in space.axes}
-        return PopulationBasedTraining(
-            time_attr=EPOCH, perturbation_interval=max(1, self.epochs // 4), hyperparam_mutations={"point": varying}
+        return Population(
+            self.epochs,
+            time_attr=EPOCH,
+            perturbation_interval=max(1, self.epochs // 4),
+            hyperparam_mutations={"point": varying},
         )
 
 

@@ -28,7 +28,7 @@ def check(document: dict[str, object], name: str) -> None:
     assert isinstance(ratios, dict)
     assert isinstance(goals, dict)
     assert ratios
-    assert all(math.isfinite(value) and value > 0 for value in ratios.values())
+    assert all(math.isfinite(value) and value >= 0 for value in ratios.values())
     assert set(goals) <= set(ratios)
     reached = [MEETS[goal.split()[0]](ratios[ratio], float(goal.split()[1])) for ratio, goal in goals.items()]
     assert document["met"] is all(reached)

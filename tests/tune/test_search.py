@@ -13,9 +13,11 @@ import pytest
 from ray_cluster import environment
 from tuning import TINY
 
+from mbdcnn import runs
 from mbdcnn.config import load, override
 from mbdcnn.data.manifest import Manifest
-from tune._work import Work
+from tune._trial import epochs_in
+from tune._work import STAGE, Work
 
 pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
 
@@ -42,6 +44,11 @@ def search(work: Work, folder: Path, *words: str) -> tuple[dict, str]:  # type: 
 
 def trials(document: dict) -> list[dict]:  # type: ignore[type-arg]
     return [trial for point in document["points"] for trial in point["trials"]]
+
+
+def score_in(run: Path) -> float:
+    """JA of the best epoch that a run folder tells of."""
+    return max(row["JA"] for row in epochs_in(run))
 
 
 def test_asha_ends_trials_early_a_failure_sinks_nothing_and_ctrl_c_leaves_results(work: Work, tmp_path: Path) -> None:
@@ -98,6 +105,8 @@ def test_a_population_changes_its_settings_as_it_trains(work: Work, sample: Mani
     assert {trial["epochs"] for trial in document["population"]} == {4}
     folders = list((work.out / "population").iterdir())
     assert len(folders) == 4  # of each trial its last run folder
+    scored = {(load(run / STAGE / runs.CONFIG).loss.lambda_rank, score_in(run)) for run in folders}
+    assert {(trial["point"]["loss.lambda_rank"], trial["JA"]) for trial in document["population"]} == scored
     (point,) = document["points"]  # the best of the population, trained anew and constant
     assert point["succeeded"]
     assert document["best"]["point"] == point["point"]

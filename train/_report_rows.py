@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 
 from mbdcnn.classes import CLASSES
-from mbdcnn.metrics import SegmentationScores, classification_scores, mean_scores
+from mbdcnn.metrics import (
+    LEVEL,
+    RESAMPLES,
+    SegmentationScores,
+    classification_intervals,
+    classification_scores,
+    drawings,
+    mean_interval,
+    mean_scores,
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,8 @@ def summarise(rows: Sequence[Row], *, protocol: str, split: str) -> dict[str, An
         `protocol`, `split`, the counts `n_images`, `n_masks` and `n_labels`, then fractions: `coarse` and
         `enhanced` with the five segmentation measures (None without masks or without that network), and
         `classification` (`mbdcnn.metrics.classification_scores`; None without mask-CN). Images whose label mask-CN
-        does not know count as those without one; where there are any, `n_unknown_labels` says how many.
+        does not know count as those without one; where there are any, `n_unknown_labels` says how many. `intervals`
+        has [low, high] in the place of each of these scores (`intervals_of`).
     """
     coarse = mean_scores(row.coarse for row in rows if row.coarse is not None)
     enhanced = mean_scores(row.enhanced for row in rows if row.enhanced is not None)
@@ -102,7 +112,36 @@ def summarise(rows: Sequence[Row], *, protocol: str, split: str) -> dict[str, An
         "coarse": None if coarse is None else coarse._asdict(),
         "enhanced": None if enhanced is None else enhanced._asdict(),
         "classification": classification_scores(*answers_and_labels(rows), classes_of(rows)) if classified else None,
+        "intervals": intervals_of(rows),
     }
+
+
+def intervals_of(rows: Sequence[Row]) -> dict[str, Any]:
+    """Bootstrap intervals of the scores: `level`, `resamples`, and what `summarise` has, with [low, high] for a score.
+
+    `enhanced_minus_coarse` is the interval of the gain, over the images that have both masks' measures. A score that
+    is None has no interval.
+    """
+    found: dict[str, Any] = {"level": LEVEL, "resamples": RESAMPLES}
+    sides = {
+        "coarse": [row.coarse for row in rows if row.coarse is not None],
+        "enhanced": [row.enhanced for row in rows if row.enhanced is not None],
+        "enhanced_minus_coarse": [
+            SegmentationScores(*np.subtract(row.enhanced, row.coarse))
+            for row in rows
+            if row.enhanced is not None and row.coarse is not None
+        ],
+    }
+    for name, scores in sides.items():
+        drawn = drawings(len(scores)) if scores else None
+        columns = zip(SegmentationScores._fields, np.array(scores).T, strict=True) if scores else ()
+        found[name] = None if drawn is None else {measure: mean_interval(v, drawn) for measure, v in columns}
+    probabilities, labels = answers_and_labels(rows)
+    found["classification"] = None
+    if len(labels):
+        drawn = drawings(len(labels))
+        found["classification"] = classification_intervals(probabilities, labels, drawn, classes_of(rows))
+    return found
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:

@@ -27,6 +27,7 @@ text.none { fill: #fff; font-size: 22px; text-anchor: middle; paint-order: strok
 .bar.said .track i { background: #be123c; }
 .bar.said.true .track i { background: #059669; }
 .bar.said.unknown .track i { background: #475569; }
+.range { font-size: 11.5px; color: var(--soft); white-space: nowrap; }
 .tag { font-size: 11px; font-weight: 600; color: #047857; background: #d1fae5; border-radius: 4px; padding:
   0 5px; margin-left: 4px; }
 @media (max-width: 900px) { .row { grid-template-columns: repeat(3, minmax(0, 1fr)); } }

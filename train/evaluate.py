@@ -85,11 +85,11 @@ def evaluate(
     """
     if batch_size < 1:
         raise UserError(f"batch_size must be 1 or more, not {batch_size}.")
-    items = _items(manifest, split)
+    items = split_items(manifest, split)
     rows: list[Row] = []
     with (
         _evaluation_mode(predict) as device,
-        _decoders() as pool,
+        decoders() as pool,
         tqdm(total=len(items), desc=f"evaluate {split}", unit="image", disable=not progress) as bar,
     ):
         asked = protocol_named(protocol, predict, preprocessing, batch_size, device)
@@ -141,14 +141,19 @@ def evaluate_run(
         out,
         config.preprocessing,
         progress=progress,
-        title=f"{run.resolve().name} on {manifest.root.resolve().name}, {split}",
+        title=heading(run.resolve().name, manifest, split),
         logs=[run / stage / LOG for stage in STAGES],
         protocol=protocol,
         classes=config.network.classes,
     )
 
 
-def _items(manifest: Manifest, split: str) -> tuple[Item, ...]:
+def heading(what: str, manifest: Manifest, split: str) -> str:
+    """The report's title: what was scored, on which data."""
+    return f"{what} on {manifest.root.resolve().name}, {split}"
+
+
+def split_items(manifest: Manifest, split: str) -> tuple[Item, ...]:
     """The split's images, after checking that there are any and that no file has gone since the index."""
     items = manifest.select(split)
     if not items:
@@ -179,7 +184,7 @@ def _evaluation_mode(predict: Predict) -> Iterator[torch.device]:
 
 
 @contextmanager
-def _decoders() -> Iterator[ThreadPoolExecutor]:
+def decoders() -> Iterator[ThreadPoolExecutor]:
     """Threads that decode and score; after an error or Ctrl-C they finish the image at hand and no more."""
     pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="evaluate")
     try:
@@ -194,7 +199,7 @@ def _answers(
     """The networks' answers, batch by batch; the next batch is being decoded while they work on this one."""
 
     def load(item: Item) -> tuple[np.ndarray, ...]:
-        return protocol.load(_decoded(decode_image, manifest, item.image))
+        return protocol.load(decoded(decode_image, manifest, item.image))
 
     groups = [items[start : start + protocol.images] for start in range(0, len(items), protocol.images)]
     ahead = [pool.submit(load, item) for item in groups[0]] if groups else []
@@ -206,7 +211,12 @@ def _answers(
         yield group, protocol.ask(inputs, group)
 
 
-def _decoded(decode: Callable[[bytes], np.ndarray], manifest: Manifest, path: str) -> np.ndarray:
+def decoded(decode: Callable[[bytes], np.ndarray], manifest: Manifest, path: str) -> np.ndarray:
+    """An image or mask of the data set.
+
+    Raises:
+        UserError: it is gone or cannot be decoded.
+    """
     try:
         return decode(manifest.read(path))
     except OSError:
@@ -219,7 +229,7 @@ def _decoded(decode: Callable[[bytes], np.ndarray], manifest: Manifest, path: st
 def _score(manifest: Manifest, classes: tuple[str, ...], item: Item, answer: Answer) -> Row:
     coarse = enhanced = None
     if item.mask is not None and (answer.coarse or answer.enhanced):
-        truth = _decoded(decode_mask, manifest, item.mask)
+        truth = decoded(decode_mask, manifest, item.mask)
         coarse, enhanced = _compare(answer.coarse, truth), _compare(answer.enhanced, truth)
     return Row(item.image_id, item.label, item.mask is not None, answer.probabilities, coarse, enhanced, classes)
 
@@ -229,6 +239,6 @@ def _compare(lesion: Lesion | None, truth: np.ndarray) -> SegmentationScores | N
 
 
 def _picture(manifest: Manifest, item: Item, answer: Answer) -> Case:
-    image = _decoded(decode_image, manifest, item.image)
-    truth = None if item.mask is None else _decoded(decode_mask, manifest, item.mask)
+    image = decoded(decode_image, manifest, item.image)
+    truth = None if item.mask is None else decoded(decode_mask, manifest, item.mask)
     return Case.reduced(item.image_id, image, truth, answer.coarse, answer.enhanced, answer.cam)

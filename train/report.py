@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mbdcnn.metrics import SegmentationScores, scored_classes
+from mbdcnn.metrics import LEVEL, SegmentationScores, scored_classes
 from mbdcnn.page import cards, chart, count, footer, side_by_side, table, words, write_page
 from train._report_cases import Case, panels
 from train._report_charts import jaccard_histogram, roc_curves, training_curves
@@ -15,6 +15,10 @@ from train._report_rows import Row, classes_of
 from train._report_style import GALLERIES, MEASURES, PROTOCOLS, STYLE
 
 _NONE = "–"
+_INTERVALS = (
+    f'<p class="note">Small figures: {100 * LEVEL:.0f} % intervals, what other draws of as many images from the same '
+    "source would give (bootstrap over images).</p>"
+)
 
 
 def write_report(
@@ -67,16 +71,19 @@ def _lead(result: Mapping[str, Any]) -> str:
 def _cards(result: Mapping[str, Any], classes: tuple[str, ...]) -> str:
     coarse, enhanced, diagnosis = result["coarse"], result["enhanced"], result["classification"]
     rows = []
+    spread = result["intervals"]
     if enhanced is not None:
         gain = "" if coarse is None else f", {_change(coarse, enhanced, 'JA')} against the coarse one"
-        rows.append(("Enhanced JA", _percent(enhanced, "JA"), f"lesion mask{gain}"))
+        rows.append(("Enhanced JA", _percent(enhanced, "JA"), f"{_spread(spread['enhanced'], 'JA')}lesion mask{gain}"))
     if coarse is not None:
-        rows.append(("Coarse JA", _percent(coarse, "JA"), "lesion mask" if enhanced is None else "first lesion mask"))
+        note = "lesion mask" if enhanced is None else "first lesion mask"
+        rows.append(("Coarse JA", _percent(coarse, "JA"), f"{_spread(spread['coarse'], 'JA')}{note}"))
     if diagnosis is not None:
         lacks = diagnosis["mean_AUC"] is None
         scored = scored_classes(classes)
         which = " and ".join(map(_words, scored)) if len(scored) < 3 else f"{len(scored)} classes against the rest"
-        note = "needs images of every class" if lacks else f"of {which}"
+        interval = "" if lacks else _spread(spread["classification"], "mean_AUC")
+        note = "needs images of every class" if lacks else f"{interval}of {which}"
         rows.append(("Mean AUC", _percent(diagnosis, "mean_AUC"), note))
     return cards(rows)
 
@@ -93,7 +100,10 @@ def _segmentation_table(result: Mapping[str, Any]) -> str:
         return ""
     if len(rows) == 2:
         rows.append(["difference", *(_change(coarse, enhanced, measure) for measure in measures)])
-    return f'<div class="box"><h3>Segmentation</h3>{table(["", *measures], rows)}</div>'
+    spread = result["intervals"]
+    for line, name in zip(rows, _in_order(coarse, enhanced), strict=True):
+        line[1:] = [f"{cell}{_range(spread[name], m)}" for cell, m in zip(line[1:], measures, strict=True)]
+    return f'<div class="box"><h3>Segmentation</h3>{table(["", *measures], rows)}{_INTERVALS}</div>'
 
 
 def _classification_table(result: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -105,7 +115,9 @@ def _classification_table(result: Mapping[str, Any], rows: Sequence[Row]) -> str
     lines = []
     for name in scored:
         having = sum(row.label == name for row in rows)
-        lines.append([_words(name), str(having), *(_percent(diagnosis[name], measure) for measure in measures)])
+        spread = (result["intervals"]["classification"] or {}).get(name)
+        cells = (f"{_percent(diagnosis[name], measure)}{_range(spread, measure)}" for measure in measures)
+        lines.append([_words(name), str(having), *cells])
     scores = table(["against the rest", "images", *measures], lines)
     lacking = ""
     if any(diagnosis[name] is None for name in scored):
@@ -220,6 +232,32 @@ def _footer(result: Mapping[str, Any], fingerprint: str) -> str:
 def _percent(scores: Mapping[str, float | None] | None, measure: str) -> str:
     value = None if scores is None else scores[measure]
     return _NONE if value is None else f"{100 * value:.1f}"
+
+
+def _bounds(intervals: Mapping[str, list[float]] | None, measure: str) -> str:
+    """`low to high` in percent; nothing where there is no interval."""
+    bounds = None if intervals is None else intervals[measure]
+    if bounds is None:
+        return ""
+    return " to ".join(f"{100 * bound:.1f}" for bound in bounds).replace("-", "\N{MINUS SIGN}")
+
+
+def _range(intervals: Mapping[str, list[float]] | None, measure: str) -> str:
+    """An interval below its score in a table."""
+    said = _bounds(intervals, measure)
+    return f'<br><span class="range">{said}</span>' if said else ""
+
+
+def _spread(intervals: Mapping[str, list[float]] | None, measure: str) -> str:
+    """An interval before the note of a card."""
+    said = _bounds(intervals, measure)
+    return f"{said}; " if said else ""
+
+
+def _in_order(coarse: object, enhanced: object) -> list[str]:
+    """Names of the segmentation table's lines among the intervals."""
+    names = [name for name, scores in (("coarse", coarse), ("enhanced", enhanced)) if scores is not None]
+    return [*names, "enhanced_minus_coarse"] if len(names) == 2 else names
 
 
 def _change(before: Mapping[str, float], after: Mapping[str, float], measure: str) -> str:

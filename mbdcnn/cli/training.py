@@ -78,7 +78,8 @@ def train(
 
 
 @click.command()
-@click.option("--run", type=FOLDER, required=True, help="Run folder; the networks that are trained are scored.")
+@click.option("--run", type=FOLDER, help="Run folder; the networks that are trained are scored.")
+@click.option("--repository", type=FOLDER, help="Model repository that `mbdcnn export` wrote, instead of a run.")
 @click.option("--data", "data_folder", type=FOLDER, required=True, help="Folder in the ISIC-2017, PH2 or plain layout.")
 @click.option("--split", type=click.Choice(SPLITS), default="validation", show_default=True)
 @click.option(
@@ -88,20 +89,65 @@ def train(
     show_default=True,
     help="One view of an image, or the authors' 18 views and 9 crops: 63 network passes instead of 3.",
 )
-@click.option("--out", type=FOLDER, help="Folder of the results.  [default: RUN/evaluation/SPLIT, or SPLIT-authors]")
+@click.option(
+    "--out",
+    type=FOLDER,
+    help="Folder of the results.  [default: RUN/evaluation/SPLIT, or SPLIT-authors; REPOSITORY-evaluation/SPLIT]",
+)
 @json_option
-def evaluate(run: Path, data_folder: Path, split: str, protocol: str, out: Path | None, as_json: bool) -> None:
-    """Score a run on a split: JSON, a CSV line per image, a page of pictures."""
+def evaluate(
+    run: Path | None,
+    repository: Path | None,
+    data_folder: Path,
+    split: str,
+    protocol: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Score a run, or a model repository, on a split: JSON, a CSV line per image, a page of pictures."""
     from mbdcnn import runs
     from mbdcnn.data.index import index_folder
-    from train.evaluate import evaluate_run
+    from train.evaluate import evaluate as score
+    from train.evaluate import evaluate_run, heading
 
-    loaded = runs.load_finished(run)  # first: that a stage is missing should not be said after minutes of indexing
-    manifest = index_folder(data_folder, progress=sys.stderr.isatty())
-    out = out or run / "evaluation" / (split if protocol == "single" else f"{split}-{protocol}")
-    out.mkdir(parents=True, exist_ok=True)
-    result = evaluate_run(run, loaded, manifest, split, out, protocol, sys.stderr.isatty())
+    if (run is None) == (repository is None):
+        raise UserError("Name what to score: either --run RUN or --repository REPOSITORY.")
+    place = split if protocol == "single" else f"{split}-{protocol}"
+    progress = sys.stderr.isatty()
+    if run is not None:
+        loaded = runs.load_finished(run)  # first: that a stage is missing should not be said after minutes of indexing
+        manifest = index_folder(data_folder, progress=progress)
+        out = _made(out or run / "evaluation" / place)
+        result = evaluate_run(run, loaded, manifest, split, out, protocol, progress)
+    else:
+        from serve.answers import RepositoryNetworks
+
+        assert repository is not None
+        if protocol != "single":
+            raise UserError(
+                f"A model repository answers one view of an image; score the run with --protocol {protocol}."
+            )
+        networks = RepositoryNetworks(repository)
+        manifest = index_folder(data_folder, progress=progress)
+        # beside the repository, which holds nothing that its export did not write
+        whole = repository.resolve()
+        out = _made(out or whole.with_name(f"{whole.name}-evaluation") / place)
+        result = score(
+            networks,
+            manifest,
+            split,
+            out,
+            networks.preprocessing,
+            progress=progress,
+            title=heading(f"{whole.name}, version {networks.version},", manifest, split),
+            classes=networks.classes,
+        )
     answer(result, as_json, f"{_scores(result)}; report in {out / 'report.html'}")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @click.command()

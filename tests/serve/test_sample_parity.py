@@ -10,17 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from mbdcnn import config as configuration
 from mbdcnn import runs
+from mbdcnn.cli import cli
 from mbdcnn.data.index import index_folder
 from mbdcnn.data.sample import write_sample
 from mbdcnn.errors import UserError
 from mbdcnn.presets import smoke
 from serve import _sample_parity
 from serve._sample_parity import check_scores, validation_images
+from serve.answers import RepositoryNetworks
 from serve.export import export
-from serve.verify import files_in
+from serve.verify import files_in, verify
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +127,29 @@ def test_a_large_split_is_sampled_evenly(data):
     sample = _sample_parity._sample(many)
     assert len(sample) == _sample_parity.SAMPLE
     assert {item.image_id for item in sample} == {item.image_id for item in whole}
+
+
+def test_a_repository_scores_as_its_run_does(run, data, tmp_path):
+    repository = tmp_path / "out"
+    export(run, repository, instances=1)
+    runner = CliRunner()
+    for options in (["--run", run], ["--repository", repository]):
+        done = runner.invoke(cli, [str(word) for word in ("evaluate", *options, "--data", data, "--json")])
+        assert done.exit_code == 0, done.output
+    scored = json.loads((run / "evaluation" / "validation" / "metrics.json").read_text())
+    served = json.loads((tmp_path / "out-evaluation" / "validation" / "metrics.json").read_text())
+    assert served["enhanced"] == pytest.approx(scored["enhanced"], abs=1e-3)
+    assert served["coarse"] == pytest.approx(scored["coarse"], abs=1e-3)
+    assert served["classification"]["mean_AUC"] == pytest.approx(scored["classification"]["mean_AUC"], abs=5e-3)
+    assert served["intervals"]["enhanced"]["JA"] == pytest.approx(scored["intervals"]["enhanced"]["JA"], abs=1e-3)
+    verify(repository)  # nothing was written into it
+    (repository / "coarse_sn" / "1" / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="not as it was exported"):
+        RepositoryNetworks(repository)
+
+
+@pytest.mark.parametrize("options", [[], ["--run", "a", "--repository", "b"]])
+def test_what_to_score_is_one_thing(options):
+    done = CliRunner().invoke(cli, ["evaluate", *options, "--data", "c"])
+    assert isinstance(done.exception, UserError)
+    assert "either --run" in str(done.exception)

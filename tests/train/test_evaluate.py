@@ -137,7 +137,7 @@ def test_scores_equal_an_independent_count(data, tmp_path, batch_size):
     segmentation, classes, _ = expected(data, network)
     result = evaluate(network, data, "validation", tmp_path / "out", SPEC, batch_size)
     assert list(result) == [
-        "protocol", "split", "n_images", "n_masks", "n_labels", "coarse", "enhanced", "classification",
+        "protocol", "split", "n_images", "n_masks", "n_labels", "coarse", "enhanced", "classification", "intervals",
     ]  # fmt: skip
     assert (result["protocol"], result["split"]) == ("single", "validation")
     assert (result["n_images"], result["n_masks"], result["n_labels"]) == (7, 6, 6)
@@ -216,7 +216,10 @@ def test_what_a_run_lacks_is_null_and_the_rest_is_scored_as_ever(data, tmp_path,
         return network(images)._replace(**dict.fromkeys(absent))
 
     result = evaluate(predict, data, "validation", tmp_path, SPEC, batch_size=2)
-    assert result == {**full, **dict.fromkeys(null)}
+    spread = {**full["intervals"], **dict.fromkeys(null)}
+    if null & {"coarse", "enhanced"}:
+        spread["enhanced_minus_coarse"] = None
+    assert result == {**full, **dict.fromkeys(null), "intervals": spread}
     with (tmp_path / "per_image.csv").open(newline="") as file:
         first = next(csv.DictReader(file))
     for name in ("coarse", "enhanced"):
@@ -259,7 +262,7 @@ def test_half_precision_answers(data, tmp_path):
     network = ByColour().eval()
 
     def predict(images):
-        return Prediction(*(tensor.bfloat16() for tensor in network(images)))
+        return Prediction(*(None if tensor is None else tensor.bfloat16() for tensor in network(images)))
 
     exact = evaluate(network, data, "validation", tmp_path, SPEC)
     assert evaluate(predict, data, "validation", tmp_path, SPEC)["enhanced"]["JA"] == pytest.approx(

@@ -14,6 +14,7 @@ from safetensors.torch import save as serialise
 from torch import nn
 
 import mbdcnn
+from mbdcnn import calibration
 from mbdcnn import config as configuration
 from mbdcnn.config import STAGES, Config
 from mbdcnn.errors import UserError
@@ -92,27 +93,30 @@ def load_stage(run: Path, stage: str) -> nn.Module:
     return network.eval()
 
 
-def load_networks(run: Path) -> tuple[MutualBootstrap, Config]:
-    """All trained networks of a run, in evaluation mode, and the settings of the last stage.
+def load_networks(run: Path, *, calibrated: bool = True) -> tuple[MutualBootstrap, Config]:
+    """All trained networks of a run, in evaluation mode, and the settings of the last stage (see `load_finished`).
 
     Raises:
         UserError: a stage is missing or its files do not fit together.
     """
     for stage in STAGES:
         require_stage(run, stage)
-    return load_finished(run)
+    return load_finished(run, calibrated=calibrated)
 
 
-def load_finished(run: Path, rounds: int | None = None) -> tuple[MutualBootstrap, Config]:
-    """The networks of the stages that a run has finished, in evaluation mode, and the settings of the last one.
+def load_finished(run: Path, rounds: int | None = None, *, calibrated: bool = True) -> tuple[MutualBootstrap, Config]:
+    """The networks of the stages that a run has finished, calibrated where it is, and the settings of the last one.
+
+    They are in evaluation mode.
 
     Args:
         run: run folder.
         rounds: of the bootstrapping to load at most; None for all that are finished.
+        calibrated: as `mbdcnn calibrate` found, where it was called.
 
     Raises:
-        UserError: no stage is finished, one of those that a finished one learnt from is missing, or files do not fit
-            together.
+        UserError: no stage is finished, one of those that a finished one learnt from is missing, or files, the
+            calibration's too, do not fit together.
     """
     finished = [stage for stage in STAGES if is_finished(run, stage)]
     if not finished:
@@ -127,7 +131,8 @@ def load_finished(run: Path, rounds: int | None = None) -> tuple[MutualBootstrap
         if not is_finished(folder, STAGES[-1]):
             break
         further.append([load_stage(folder, stage) for stage in STAGES[1:]])
-    return MutualBootstrap(coarse_sn, mask_cn, enhanced_sn, further).eval(), config
+    found = calibration.load(run) if calibrated else None
+    return MutualBootstrap(coarse_sn, mask_cn, enhanced_sn, further, found).eval(), config
 
 
 def _stage_if(wanted: bool, run: Path, stage: str) -> Any:

@@ -87,7 +87,8 @@ class Authors:
 
     Segmentation: 3 scales (`scales`) x 6 views (`VIEWS`). The views' logits, turned back, are averaged, resized to
     the size that is wanted with a bicubic filter, and cut at 0, which is probability 0.5. Classification: the mean
-    softmax over 9 central crops (`crops`), each squashed to the network's size.
+    softmax over 9 central crops (`crops`), each squashed to the network's size; a temperature, which is fitted to the
+    answers of `single`, is left out.
 
     Where the stages meet, an image has one coarse mask, the merged answer of all 18 views. Each classification crop
     is shown with the same crop of that mask. For each of its 18 views enhanced-SN gets the activation map that
@@ -172,7 +173,7 @@ class Authors:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean probabilities `(B, n)` over the crops, and the whole image's activation map `(B, h, w)`."""
         masks = None if guiding is None else _masks(guiding, parts.shape[-1], frames.numpy())
-        _, probabilities, cams = self._run(partial(guide, mask_cn), parts.flatten(0, 1), masks)
+        _, probabilities, cams, _ = self._run(partial(guide, mask_cn), parts.flatten(0, 1), masks)
         count = parts.shape[1]
         return probabilities.unflatten(0, (-1, count)).mean(1).numpy(), cams[count - 1 :: count, 0].numpy()
 

@@ -15,7 +15,7 @@ import click
 from mbdcnn import __version__
 from mbdcnn.cli.data import data
 from mbdcnn.cli.serving import export, predict, serve
-from mbdcnn.cli.training import evaluate, reproduce, status, train
+from mbdcnn.cli.training import calibrate, evaluate, reproduce, status, train
 from mbdcnn.cli.tuning import tune
 from mbdcnn.errors import Stopped, UserError, explain
 
@@ -33,10 +33,10 @@ _RESUMABLE = {("train",): "checkpoint", ("reproduce",): "checkpoint", ("data", "
 @click.version_option(__version__, prog_name="mbdcnn")
 @click.option("--local_rank", hidden=True, expose_value=False)  # which deepspeed adds, and also says as LOCAL_RANK
 def cli() -> None:
-    """MB-DCNN for dermoscopy: index data, train, tune, evaluate, repeat the paper's experiments, export, serve, ask."""
+    """MB-DCNN for dermoscopy: data, training, tuning, evaluation, calibration, the paper's experiments, serving."""
 
 
-for _verb in (data, train, status, evaluate, reproduce, tune, export, serve, predict):
+for _verb in (data, train, status, evaluate, calibrate, reproduce, tune, export, serve, predict):
     cli.add_command(_verb)
 
 

@@ -151,6 +151,35 @@ def _made(folder: Path) -> Path:
 
 
 @click.command()
+@click.option("--run", type=FOLDER, required=True, help="Run folder with all three stages.")
+@click.option("--data", "data_folder", type=FOLDER, required=True, help="Folder with training and validation images.")
+@click.option(
+    "--foreign", type=FOLDER, help="Folder of pictures that are not dermoscopic, to judge the familiarity by."
+)
+@json_option
+def calibrate(run: Path, data_folder: Path, foreign: Path | None, as_json: bool) -> None:
+    """Fit and judge the probabilities' temperature, the doubts and the familiarity of a run.
+
+    Later evaluations and exports of the run use them. Writes calibration.json and calibration.html into the run.
+    """
+    from mbdcnn import runs
+    from mbdcnn.config import STAGES
+    from mbdcnn.data.index import index_folder
+    from serve.client import image_files
+    from train.calibrate import PAGE
+    from train.calibrate import calibrate as calibrate_run
+
+    for stage in STAGES:
+        runs.require_stage(run, stage)
+    pictures = image_files(foreign) if foreign else ()
+    manifest = index_folder(data_folder, progress=sys.stderr.isatty())
+    found = calibrate_run(run, manifest, pictures, sys.stderr.isatty())
+    before, after = (found["calibration"][name]["ECE"] for name in ("before", "after"))
+    said = f"temperature {found['temperature']:.2f}, expected calibration error {before:.3f} -> {after:.3f}"
+    answer(found, as_json, f"{said}; page in {run / PAGE}")
+
+
+@click.command()
 @click.argument("name")
 @click.argument("settings", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--data", "data_folder", type=FOLDER, required=True, help="ISIC-2017, or a folder in its layout.")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mbdcnn.cam import class_activation_map
+from mbdcnn.doubt import Calibration, mask_doubt
 from mbdcnn.networks.classification import MaskCN
 from mbdcnn.networks.segmentation import CoarseSN, EnhancedSN
 from mbdcnn.preprocessing import MASK_THRESHOLD
@@ -22,6 +23,7 @@ class Guidance(NamedTuple):
     logits: Tensor
     probabilities: Tensor
     cam: Tensor
+    pooled: Tensor
 
 
 class Prediction(NamedTuple):
@@ -31,9 +33,13 @@ class Prediction(NamedTuple):
         coarse_probability: `(B, 1, S, S)` in [0, 1].
         coarse_mask: `(B, 1, S, S)` in {0, 1}.
         logits: `(B, n)`, of mask-CN's classes.
-        probabilities: `(B, n)`, their softmax.
+        probabilities: `(B, n)`, their softmax, after the calibration's temperature.
         cam: `(B, 1, h, w)` in [0, 1], of the predicted class.
         lesion_probability: `(B, 1, S, S)` in [0, 1], from enhanced-SN.
+        pooled: `(B, C)`, mask-CN's last features averaged over the image.
+        class_doubt: `(B, 1)` in [0, 1] (`mbdcnn.doubt`).
+        unfamiliarity: `(B, 1)`, above 1 for a picture unlike 95 % of the validation images; -1 where not measured.
+        mask_doubt: `(B, 1)` in [0, 1], of enhanced-SN's mask.
     """
 
     coarse_probability: Tensor | None = None
@@ -42,6 +48,10 @@ class Prediction(NamedTuple):
     probabilities: Tensor | None = None
     cam: Tensor | None = None
     lesion_probability: Tensor | None = None
+    pooled: Tensor | None = None
+    class_doubt: Tensor | None = None
+    unfamiliarity: Tensor | None = None
+    mask_doubt: Tensor | None = None
 
 
 def binarise(probability: Tensor) -> Tensor:
@@ -67,11 +77,12 @@ def guide(mask_cn: MaskCN, images: Tensor, mask: Tensor | None) -> Guidance:
         mask: `(B, 1, S, S)` in [0, 1], from coarse-SN; None for a classifier that sees the image alone.
 
     Returns:
-        Logits `(B, n)`, probabilities `(B, n)` of the n classes and the map `(B, 1, h, w)` in [0, 1].
+        Logits `(B, n)`, their softmax `(B, n)` over the n classes, the map `(B, 1, h, w)` in [0, 1] and the pooled
+        features `(B, C)`.
     """
     logits, features = mask_cn(images, mask)
     cam = class_activation_map(features, mask_cn.classifier.weight, logits.argmax(1))
-    return Guidance(logits, logits.softmax(1), cam)
+    return Guidance(logits, logits.softmax(1), cam, features.float().mean((2, 3)))
 
 
 class MutualBootstrap(nn.Module):
@@ -82,6 +93,7 @@ class MutualBootstrap(nn.Module):
         mask_cn: None to segment coarsely and no more.
         enhanced_sn: None to classify and no more.
         further_rounds: (mask-CN, enhanced-SN) pairs that go on from the enhanced mask of the pair before.
+        calibration: of the last round's mask-CN; one that changes nothing when None.
     """
 
     coarse_sn: CoarseSN | None
@@ -94,12 +106,14 @@ class MutualBootstrap(nn.Module):
         mask_cn: MaskCN | None = None,
         enhanced_sn: EnhancedSN | None = None,
         further_rounds: Sequence[tuple[MaskCN, EnhancedSN]] = (),
+        calibration: Calibration | None = None,
     ) -> None:
         super().__init__()
         self.coarse_sn = coarse_sn
         self.mask_cn = mask_cn
         self.enhanced_sn = enhanced_sn
         self.further_rounds = nn.ModuleList(nn.ModuleList(pair) for pair in further_rounds)
+        self.calibration = calibration or Calibration()
 
     def forward(self, images: Tensor) -> Prediction:
         """Run the whole chain on normalised images `(B, 3, S, S)`."""
@@ -113,6 +127,11 @@ class MutualBootstrap(nn.Module):
                 prediction = prediction._replace(**guide(mask_cn, images, guiding)._asdict())
             if enhanced_sn is not None:
                 lesion = enhanced_sn(images, prediction.cam)
-                prediction = prediction._replace(lesion_probability=lesion)
+                prediction = prediction._replace(lesion_probability=lesion, mask_doubt=mask_doubt(lesion))
                 guiding = guiding_mask(lesion)
+        if prediction.logits is not None and prediction.pooled is not None:
+            probabilities, doubt, unfamiliarity = self.calibration(prediction.logits, prediction.pooled)
+            prediction = prediction._replace(
+                probabilities=probabilities, class_doubt=doubt, unfamiliarity=unfamiliarity
+            )
         return prediction

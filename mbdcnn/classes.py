@@ -11,6 +11,7 @@ SPLITS = ("training", "validation", "test")
 _LONGEST = 100
 # What result tables and documents call their other columns and keys.
 _TAKEN = {"image", "image_id", "label", "predicted", "lesion_fraction", "mask", "cam", "overlay", "error", "mean_AUC"}
+_TAKEN |= {"mask_doubt", "class_doubt", "unfamiliarity"}
 
 
 def in_order(names: Collection[str]) -> tuple[str, ...]:

@@ -13,11 +13,14 @@ _USE = (
     "has not been assessed on images from other devices, body sites or skin tones than those of its training data."
 )
 _ANSWERS = {
-    "PROBABILITIES": "of the classes, in their order; they sum to 1 and are not calibrated",
+    "PROBABILITIES": "of the classes, in their order; they sum to 1",
     "COARSE_MASK": "coarse-SN's mask in the square frame of the network, 0 or 1",
     "CAM": "where mask-CN's evidence for the predicted class lies, 0 to 1",
     "LESION_PROBABILITY": "enhanced-SN's probability of lesion in the square frame of the network",
     "MASK_PNG": "the lesion at the image's own size, PNG, 0 or 255",
+    "MASK_DOUBT": "1 minus the Jaccard index that the mask can expect by its probability map, 0 to 1",
+    "CLASS_DOUBT": "1 minus the largest probability",
+    "UNFAMILIARITY": "distance from the training images; above 1: farther than 95 % of validation images; -1: unknown",
 }
 
 

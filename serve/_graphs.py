@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from mbdcnn.cam import class_activation_map
+from mbdcnn.doubt import mask_doubt
 from mbdcnn.networks import binarise, guiding_mask
+from serve._form import Form
+from serve._half import halve_weights
 from serve._profiles import FUSED
 
 if TYPE_CHECKING:
@@ -31,9 +34,9 @@ class _CoarseSN(nn.Module):
         assert networks.coarse_sn is not None
         self.network = networks.coarse_sn
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         probability = self.network(image)
-        return guiding_mask(probability), binarise(probability).to(torch.uint8)
+        return guiding_mask(probability), binarise(probability).to(torch.uint8), probability
 
 
 class _MaskCN(nn.Module):
@@ -41,10 +44,12 @@ class _MaskCN(nn.Module):
         super().__init__()
         assert networks.mask_cn is not None
         self.network = networks.mask_cn
+        self.calibration = networks.calibration
 
-    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         logits, features = self.network(image, mask)
-        return logits.softmax(1), logits, features
+        probabilities, doubt, unfamiliarity = self.calibration(logits, features.float().mean((2, 3)))
+        return probabilities, logits, features, doubt, unfamiliarity
 
 
 class _Cam(nn.Module):
@@ -63,8 +68,9 @@ class _EnhancedSN(nn.Module):
         assert networks.enhanced_sn is not None
         self.network = networks.enhanced_sn
 
-    def forward(self, image: Tensor, cam: Tensor) -> Tensor:
-        return self.network(image, cam)
+    def forward(self, image: Tensor, cam: Tensor) -> tuple[Tensor, Tensor]:
+        lesion = self.network(image, cam)
+        return lesion, mask_doubt(lesion)
 
 
 class _Networks(nn.Module):
@@ -74,7 +80,8 @@ class _Networks(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         said = self.networks(image)
-        return said.probabilities, said.coarse_mask.to(torch.uint8), said.cam, said.lesion_probability
+        doubts = said.mask_doubt, said.class_doubt, said.unfamiliarity
+        return said.probabilities, said.coarse_mask.to(torch.uint8), said.cam, said.lesion_probability, *doubts
 
 
 @dataclass(frozen=True)
@@ -97,22 +104,32 @@ class _Graph:
 
 # In the order in which the ensemble asks them.
 CHAIN = {
-    "coarse_sn": _Graph(_CoarseSN, ("image",), ("mask", "mask_out")),
-    "mask_cn": _Graph(_MaskCN, ("image", "mask"), ("probabilities", "logits", "features")),
+    "coarse_sn": _Graph(_CoarseSN, ("image",), ("mask", "mask_out", "coarse")),
+    "mask_cn": _Graph(
+        _MaskCN, ("image", "mask"), ("probabilities", "logits", "features", "class_doubt", "unfamiliarity")
+    ),
     "cam": _Graph(_Cam, ("features", "logits"), ("cam",), (("cam", "cam_out"),)),
-    "enhanced_sn": _Graph(_EnhancedSN, ("image", "cam"), ("lesion",), (("lesion", "lesion_out"),)),
+    "enhanced_sn": _Graph(_EnhancedSN, ("image", "cam"), ("lesion", "mask_doubt"), (("lesion", "lesion_out"),)),
 }
 GRAPHS = CHAIN | {
     FUSED: _Graph(
-        _Networks, ("image",), ("probabilities", "mask_out", "cam_out", "lesion"), (("lesion", "lesion_out"),)
+        _Networks,
+        ("image",),
+        ("probabilities", "mask_out", "cam_out", "lesion", "mask_doubt", "class_doubt", "unfamiliarity"),
+        (("lesion", "lesion_out"),),
     )
 }
 
 
 def write_graphs(
-    networks: MutualBootstrap, image_size: int, folder: Path, version: int, done: Callable[[], object]
+    networks: MutualBootstrap,
+    image_size: int,
+    folder: Path,
+    version: int,
+    done: Callable[[], object],
+    form: Form = Form(),  # noqa: B008 - frozen
 ) -> dict[str, dict[str, list[int]]]:
-    """Write `<model>/<version>/model.onnx` for each network, float32, with a dynamic batch.
+    """Write `<model>/<version>/model.onnx` for each network, with a dynamic batch.
 
     Args:
         networks: in evaluation mode, on the CPU.
@@ -120,6 +137,7 @@ def write_graphs(
         folder: the model repository.
         version: of every model.
         done: called after each.
+        form: of the networks.
 
     Returns:
         For each model, the shape of each of its tensors without the batch dimension.
@@ -133,8 +151,11 @@ def write_graphs(
             results = module(*arguments)
         results = results if isinstance(results, tuple) else (results,)
         tensors |= dict(zip(graph.outputs, results, strict=True))
-        model = _to_onnx(module, arguments, graph)
-        _write(model, graph, folder / name / str(version) / "model.onnx")
+        if name != FUSED or form.fused:
+            model = _to_onnx(module, arguments, graph)
+            if form.weights == "float16":
+                halve_weights(model)
+            _write(model, graph, folder / name / str(version) / "model.onnx")
         seen = {n: list(tensors[n].shape[1:]) for n in (*graph.inputs, *graph.outputs)}
         shapes[name] = seen | {alias: seen[n] for n, alias in graph.aliases}
         done()

@@ -40,7 +40,7 @@ class Facts:
         classes: in the order of the probabilities.
         tensors: for each model, the shape of each of its tensors without the batch dimension.
         instances: of each model in the profile `embedded`.
-        digests: SHA-256 of each network's file.
+        digests: SHA-256 of each network's file; the graph of all networks may have none.
     """
 
     version: int
@@ -102,6 +102,8 @@ def write_configurations(repository: Path, facts: Facts) -> None:
         folder = repository / model
         (folder / "configs").mkdir(parents=True, exist_ok=True)
         for profile in PROFILES:
+            if model == FUSED and profile != "embedded" and model not in facts.digests:
+                continue  # exported without: on a GPU, too, the single networks then answer
             config = configured(model, profile, facts)
             heading = f"# Profile {profile}; written by `mbdcnn export`.\n"
             (folder / place(profile)).write_text(heading + text_format.MessageToString(config))

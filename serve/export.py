@@ -15,7 +15,8 @@ from mbdcnn import preprocessing as preprocessing_module
 from mbdcnn.errors import UserError
 from mbdcnn.layout import FINGERPRINT
 from mbdcnn.preprocessing import Preprocessing
-from serve._profiles import MODELS, SOURCE, Facts, write_configurations
+from serve._form import Form
+from serve._profiles import FUSED, MODELS, SOURCE, Facts, write_configurations
 from serve._versions import FORMAT_VERSION, carry_over, checksums, current, next_version, replacement
 from serve.probe import MODEL
 from serve.verify import FORMAT, MANIFEST
@@ -32,7 +33,13 @@ _NETWORK_PARTS = ("network.py",)
 
 
 def export(
-    run: Path, out: Path, progress: bool = False, *, data: Path | None = None, instances: int | None = None
+    run: Path,
+    out: Path,
+    progress: bool = False,
+    *,
+    data: Path | None = None,
+    instances: int | None = None,
+    form: Form = Form(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Write a run's networks as a new version of a model repository that Triton serves as it is.
 
@@ -46,6 +53,7 @@ def export(
         progress: show a bar on standard error.
         data: a data folder whose validation images show that the scores stay; the run's own when None.
         instances: copies of each model that serve at once; the number of cores (at most 8) when None.
+        form: of the networks.
 
     Returns:
         The repository's `manifest.json`: version, classes, preprocessing, tensors, parity figures, what the networks
@@ -56,7 +64,7 @@ def export(
         UserError: a stage is missing, `out` is not ours to replace or cannot be written, an extra is not
             installed, `data` cannot be used, or the exported networks differ from the trained ones.
     """
-    from mbdcnn import runs
+    from mbdcnn import calibration, runs
     from serve._sample_parity import validation_images
 
     _require_extra()
@@ -74,6 +82,8 @@ def export(
         runs.provenance(run),
         progress,
         instances=instances,
+        form=form,
+        calibration=calibration.read(run),
         fingerprint=run / FINGERPRINT,
         validation=validation_images(run, data),
     )
@@ -87,12 +97,15 @@ def export_networks(
     progress: bool = False,
     *,
     instances: int | None = None,
+    form: Form = Form(),  # noqa: B008 - frozen
+    calibration: dict[str, Any] | None = None,
     fingerprint: Path | None = None,
     validation: Any = "no data were named",
 ) -> dict[str, Any]:
     """`export` for networks that are in memory (`MutualBootstrap`, in evaluation mode, on the CPU).
 
-    The data set's fingerprint goes with them where there is one; `validation` is what `validation_images` returns.
+    What is known of their `calibration`, which the networks themselves have, and the data set's fingerprint go with
+    them where there are any; `validation` is what `validation_images` returns.
     """
     _require_extra()
     from tqdm import tqdm
@@ -106,7 +119,7 @@ def export_networks(
         before = current(out)  # again, now that no other export can add one
         version = next_version(before)
         bar.reset(len(GRAPHS) + 2)
-        tensors = write_graphs(networks, spec.image_size, building, version, bar.update)
+        tensors = write_graphs(networks, spec.image_size, building, version, bar.update, form)
         document: dict[str, Any] = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -115,11 +128,13 @@ def export_networks(
             "classes": list(networks.mask_cn.classes),
             "preprocessing": asdict(spec),
             "onnx_opset": OPSET,
+            "weights": form.weights,
             "instances": instances or min(len(os.sched_getaffinity(0)), _MOST_INSTANCES),
             "tensors": _with_ends(tensors, spec),
             "provenance": provenance,
+            "calibration": calibration,
         }
-        parity = check_parity(networks, spec, building, version)
+        parity = check_parity(networks, spec, building, version, form)
         bar.update()
         document["parity"] = {**parity, "validation": _scores(networks, spec, building, version, validation)}
         bar.update()
@@ -178,6 +193,9 @@ def _with_ends(tensors: Mapping[str, Mapping[str, list[int]]], spec: Preprocessi
         "COARSE_MASK": tensors["coarse_sn"]["mask_out"],
         "CAM": tensors["cam"]["cam_out"],
         "LESION_PROBABILITY": tensors["enhanced_sn"]["lesion_out"],
+        "MASK_DOUBT": tensors["enhanced_sn"]["mask_doubt"],
+        "CLASS_DOUBT": tensors["mask_cn"]["class_doubt"],
+        "UNFAMILIARITY": tensors["mask_cn"]["unfamiliarity"],
     }
     return {
         **tensors,
@@ -203,6 +221,8 @@ def _write_version(building: Path, document: dict[str, Any], fingerprint: Path |
         elif (folder / "model.onnx").is_file():
             shutil.copyfile(SOURCE / "onnx_model.py", folder / "model.py")
             _copy_parts(_NETWORK_PARTS, folder, document)
+        elif model == FUSED:  # Triton needs the folder, and git keeps none that is empty
+            (folder / "no-graph.txt").write_text("Exported without the graph of all networks.\n")
     folder = building / MODEL / number
     data = None
     if fingerprint is not None and fingerprint.is_file():

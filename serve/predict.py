@@ -17,6 +17,7 @@ from mbdcnn.errors import UserError
 from mbdcnn.files import replacing
 from mbdcnn.preprocessing import ImageError, decode_image
 from serve.client import Answer, Client, ImageRefusedError, Result, image_files
+from serve.client._result import DOUBTS
 from serve.pictures import cam_picture, overlay_picture
 
 TABLE = "predictions.csv"
@@ -48,7 +49,8 @@ def predict_files(
 
     Returns:
         One JSON-able entry per image, in order: `image`, `label`, `probabilities` by class, `lesion_fraction`
-        (of the image's area), with `out` the paths `mask`, `cam`, `overlay`; or only `image` and `error`. The
+        (of the image's area), `mask_doubt`, `class_doubt`, `unfamiliarity` (None where not measured), with `out` the
+        paths `mask`, `cam`, `overlay`; or only `image` and `error`. The
         caller ends with code 2 when an entry has an `error`.
 
     Raises:
@@ -62,7 +64,7 @@ def predict_files(
     if out is not None:
         _make_folder(out, paths)
     classes = client.classes()
-    outputs = ("PROBABILITIES", "MASK_PNG") if out is None else ("PROBABILITIES", "MASK_PNG", "CAM")
+    outputs = ("PROBABILITIES", "MASK_PNG", *DOUBTS, *(() if out is None else ("CAM",)))
     answers = client.stream(images, outputs=outputs, in_flight=in_flight)
     kept = time.monotonic()
     try:
@@ -86,7 +88,9 @@ def describe(entry: dict[str, Any]) -> str:
         return str(entry["error"])
     chances = ", ".join(f"{name} {p:.1%}" for name, p in entry["probabilities"].items())
     lesion = f"lesion on {entry['lesion_fraction']:.1%} of the image"
-    return f"{entry['image']}: {entry['label']} ({chances}); {lesion}"
+    strange = (entry["unfamiliarity"] or 0) > 1
+    warning = "; unlike the images that the networks learnt from, so do not rely on this" if strange else ""
+    return f"{entry['image']}: {entry['label']} ({chances}); {lesion}{warning}"
 
 
 def list_images(paths: Iterable[str | Path]) -> list[Path]:
@@ -115,6 +119,9 @@ def _entry(image: Path, stem: str, answer: Answer, out: Path | None) -> dict[str
         "label": result.label,
         "probabilities": result.probabilities,
         "lesion_fraction": float((result.mask > 0).mean()),
+        "mask_doubt": result.mask_doubt,
+        "class_doubt": result.class_doubt,
+        "unfamiliarity": result.unfamiliarity,
     }
     if out is not None:
         try:
@@ -182,7 +189,17 @@ def _make_folder(out: Path, paths: Iterable[str | Path]) -> None:
 def _write_table(entries: Sequence[dict[str, Any]], classes: Sequence[str], out: Path) -> None:
     found = (name for entry in entries for name in entry.get("probabilities", {}))
     named = dict.fromkeys([*classes, *found])  # a server may take a version with other classes meanwhile
-    columns = ("image", "label", *named, "lesion_fraction", "mask", "cam", "overlay", "error")
+    columns = (
+        "image",
+        "label",
+        *named,
+        "lesion_fraction",
+        *(name.lower() for name in DOUBTS),
+        "mask",
+        "cam",
+        "overlay",
+        "error",
+    )
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, extrasaction="ignore")
     writer.writeheader()

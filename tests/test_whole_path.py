@@ -178,7 +178,19 @@ def test_the_plain_layout_with_other_classes_goes_all_the_way(tmp_path: Path) ->
     compare(run, images, answers)
     with (tmp_path / "answers" / "predictions.csv").open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
-    assert list(table[0]) == ["image", "label", *classes, "lesion_fraction", "mask", "cam", "overlay", "error"]
+    assert list(table[0]) == [
+        "image",
+        "label",
+        *classes,
+        "lesion_fraction",
+        "mask_doubt",
+        "class_doubt",
+        "unfamiliarity",
+        "mask",
+        "cam",
+        "overlay",
+        "error",
+    ]
     assert [float(line[MALIGNANT]) for line in table] == [answer["probabilities"][MALIGNANT] for answer in answers]
     manifest = json.loads((tmp_path / "repository" / "manifest.json").read_text())
     assert manifest["classes"] == classes

@@ -18,12 +18,26 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 @click.option("--run", type=FOLDER, required=True, help="Run folder with all three stages.")
 @click.option("--out", type=FOLDER, required=True, help="The model repository to write, or to add a version to.")
 @click.option("--data", type=FOLDER, help="Data folder for the check of the scores.  [default: the run's own]")
+@click.option(
+    "--weights",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="How weights are stored; float16 halves the files, the networks compute in float32 all the same.",
+)
+@click.option(
+    "--fused/--no-fused",
+    default=True,
+    show_default=True,
+    help="Also write all networks as one graph, the fastest on a GPU; without it the repository is half as large.",
+)
 @json_option
-def export(run: Path, out: Path, data: Path | None, as_json: bool) -> None:
+def export(run: Path, out: Path, data: Path | None, weights: str, fused: bool, as_json: bool) -> None:
     """Write a version of a Triton model repository; fails when ONNX and PyTorch disagree."""
+    from serve._form import Form
     from serve.export import export as write_repository
 
-    document = write_repository(run, out, progress=sys.stderr.isatty(), data=data)
+    document = write_repository(run, out, progress=sys.stderr.isatty(), data=data, form=Form(weights, fused))
     skipped = document["parity"]["validation"].get("skipped")
     if skipped:
         click.echo(f"JA and AUC were not compared: {skipped}; name the data with --data.", err=True)

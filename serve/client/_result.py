@@ -13,7 +13,8 @@ from PIL import Image
 from mbdcnn.errors import UserError
 from serve.client._errors import NotAnsweredError
 
-OUTPUTS = ("PROBABILITIES", "COARSE_MASK", "CAM", "LESION_PROBABILITY", "MASK_PNG")
+DOUBTS = ("MASK_DOUBT", "CLASS_DOUBT", "UNFAMILIARITY")
+OUTPUTS = ("PROBABILITIES", "COARSE_MASK", "CAM", "LESION_PROBABILITY", "MASK_PNG", *DOUBTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,22 @@ class Result:
         """`(H, W)` uint8, 255 on the lesion and 0 elsewhere, at the image's size as displayed; decoded when read."""
         with Image.open(io.BytesIO(self.mask_png), formats=("PNG",)) as image:
             return np.asarray(image)
+
+    @property
+    def mask_doubt(self) -> float:
+        """One minus the Jaccard index that the mask can expect, in [0, 1]."""
+        return float(self._tensor("MASK_DOUBT").item())
+
+    @property
+    def class_doubt(self) -> float:
+        """One minus the probability of `label`, in [0, 1]."""
+        return float(self._tensor("CLASS_DOUBT").item())
+
+    @property
+    def unfamiliarity(self) -> float | None:
+        """Above 1 where the picture is unlike the training images; None where the repository has not measured it."""
+        value = float(self._tensor("UNFAMILIARITY").item())
+        return value if value >= 0 else None
 
     def _tensor(self, name: str) -> np.ndarray:
         if name not in self.tensors:

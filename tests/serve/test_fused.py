@@ -19,7 +19,7 @@ from serve._profiles import SOURCE
 from serve.client import OUTPUTS
 
 pytestmark = pytest.mark.server
-SUBSETS = [s for n in range(1, len(OUTPUTS) + 1) for s in combinations(OUTPUTS, n)]
+SUBSETS = [s for n in (1, 2, len(OUTPUTS)) for s in combinations(OUTPUTS, n)]
 STEPS = ("preprocess", "coarse_sn", "mask_cn", "cam", "enhanced_sn", "postprocess")
 NEEDS = {
     "COARSE_MASK": STEPS[:2],
@@ -27,6 +27,9 @@ NEEDS = {
     "CAM": STEPS[:4],
     "LESION_PROBABILITY": STEPS[:5],
     "MASK_PNG": STEPS,
+    "MASK_DOUBT": STEPS[:5],
+    "CLASS_DOUBT": STEPS[:3],
+    "UNFAMILIARITY": STEPS[:3],
 }
 
 
@@ -162,6 +165,9 @@ def test_the_networks_can_be_asked_without_decoding(triton, images, whole, expor
         "mask_out": "COARSE_MASK",
         "cam_out": "CAM",
         "lesion": "LESION_PROBABILITY",
+        "mask_doubt": "MASK_DOUBT",
+        "class_doubt": "CLASS_DOUBT",
+        "unfamiliarity": "UNFAMILIARITY",
     }
     answer = triton.infer("mbdcnn_networks", [tensor], outputs=[grpc.InferRequestedOutput(name) for name in names])
     for name, output in names.items():

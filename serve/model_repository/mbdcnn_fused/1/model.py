@@ -18,6 +18,9 @@ _SOURCES = {
     "CAM": "cam_out",
     "LESION_PROBABILITY": "lesion_out",
     "MASK_PNG": "lesion_out",
+    "MASK_DOUBT": "mask_doubt",
+    "CLASS_DOUBT": "class_doubt",
+    "UNFAMILIARITY": "unfamiliarity",
 }
 
 

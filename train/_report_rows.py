@@ -21,6 +21,7 @@ from mbdcnn.metrics import (
     mean_interval,
     mean_scores,
 )
+from train._traits import Traits
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Row:
         coarse: measures of coarse-SN's mask at the truth's own size; None without truth or without coarse-SN.
         enhanced: the same for enhanced-SN.
         classes: the n classes that the networks tell apart.
+        lesion_share: of the image that the true mask covers; None without one.
+        traits: what is told of the picture besides.
     """
 
     image_id: str
@@ -44,6 +47,8 @@ class Row:
     coarse: SegmentationScores | None
     enhanced: SegmentationScores | None
     classes: tuple[str, ...] = CLASSES
+    lesion_share: float | None = None
+    traits: Traits | None = None
 
     @property
     def known_label(self) -> str | None:

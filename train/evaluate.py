@@ -30,6 +30,8 @@ from mbdcnn.preprocessing import MASK_THRESHOLD, ImageError, Preprocessing, deco
 from mbdcnn.runs import LOG, METRICS, write_json
 from train._report_cases import Case, choose
 from train._report_rows import Row, summarise, write_csv
+from train._subgroups import subgroups
+from train._traits import reduced, traits_of
 from train.protocols import Answer, Authors, Lesion, Predict, Single, protocol_named
 from train.report import write_report
 
@@ -93,11 +95,11 @@ def evaluate(
         tqdm(total=len(items), desc=f"evaluate {split}", unit="image", disable=not progress) as bar,
     ):
         asked = protocol_named(protocol, predict, preprocessing, batch_size, device)
-        for batch, answers in _answers(pool, manifest, items, asked):
-            for row in pool.map(partial(_score, manifest, classes), batch, answers):
+        for batch, answers, pictures in _answers(pool, manifest, items, asked):
+            for row in pool.map(partial(_score, manifest, classes), batch, answers, pictures):
                 rows.append(row)
                 bar.update()
-        result = summarise(rows, protocol=protocol, split=split)
+        result = {**summarise(rows, protocol=protocol, split=split), "subgroups": subgroups(rows)}
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / METRICS, result)
         write_csv(rows, out / "per_image.csv")
@@ -107,7 +109,7 @@ def evaluate(
         by_id = {item.image_id: item for item in items}
         shown = [by_id[image_id] for image_id in dict.fromkeys(chain.from_iterable(chosen.values()))]
         cases: dict[str, Case] = {}
-        for batch, answers in _answers(pool, manifest, shown, asked):
+        for batch, answers, _ in _answers(pool, manifest, shown, asked):
             for case in pool.map(_picture, [manifest] * len(batch), batch, answers):
                 cases[case.image_id] = case
     galleries = {name: [cases[image_id] for image_id in ids] for name, ids in chosen.items()}
@@ -195,20 +197,21 @@ def decoders() -> Iterator[ThreadPoolExecutor]:
 
 def _answers(
     pool: ThreadPoolExecutor, manifest: Manifest, items: Sequence[Item], protocol: Single | Authors
-) -> Iterator[tuple[Sequence[Item], list[Answer]]]:
-    """The networks' answers, batch by batch; the next batch is being decoded while they work on this one."""
+) -> Iterator[tuple[Sequence[Item], list[Answer], Sequence[np.ndarray]]]:
+    """The networks' answers, batch by batch, and the pictures, reduced; meanwhile the next batch is being decoded."""
 
     def load(item: Item) -> tuple[np.ndarray, ...]:
-        return protocol.load(decoded(decode_image, manifest, item.image))
+        image = decoded(decode_image, manifest, item.image)
+        return reduced(image), *protocol.load(image)
 
     groups = [items[start : start + protocol.images] for start in range(0, len(items), protocol.images)]
     ahead = [pool.submit(load, item) for item in groups[0]] if groups else []
     for position, group in enumerate(groups):
-        parts = zip(*(future.result() for future in ahead), strict=True)
+        pictures, *parts = zip(*(future.result() for future in ahead), strict=True)
         inputs: list[Tensor] = [torch.from_numpy(np.stack(part)) for part in parts]
         following = groups[position + 1] if position + 1 < len(groups) else ()
         ahead = [pool.submit(load, item) for item in following]
-        yield group, protocol.ask(inputs, group)
+        yield group, protocol.ask(inputs, group), pictures
 
 
 def decoded(decode: Callable[[bytes], np.ndarray], manifest: Manifest, path: str) -> np.ndarray:
@@ -226,12 +229,24 @@ def decoded(decode: Callable[[bytes], np.ndarray], manifest: Manifest, path: str
     raise UserError(f"{manifest.root / path}: {reason}; run `mbdcnn data index` again to leave it out.")
 
 
-def _score(manifest: Manifest, classes: tuple[str, ...], item: Item, answer: Answer) -> Row:
-    coarse = enhanced = None
-    if item.mask is not None and (answer.coarse or answer.enhanced):
-        truth = decoded(decode_mask, manifest, item.mask)
-        coarse, enhanced = _compare(answer.coarse, truth), _compare(answer.enhanced, truth)
-    return Row(item.image_id, item.label, item.mask is not None, answer.probabilities, coarse, enhanced, classes)
+def _score(manifest: Manifest, classes: tuple[str, ...], item: Item, answer: Answer, picture: np.ndarray) -> Row:
+    coarse = enhanced = share = None
+    found = answer.enhanced or answer.coarse
+    lesion = None if found is None else found(*picture.shape[:2]) > MASK_THRESHOLD
+    if item.mask is not None:
+        truth = lesion = decoded(decode_mask, manifest, item.mask)
+        coarse, enhanced, share = _compare(answer.coarse, truth), _compare(answer.enhanced, truth), float(truth.mean())
+    return Row(
+        item.image_id,
+        item.label,
+        item.mask is not None,
+        answer.probabilities,
+        coarse,
+        enhanced,
+        classes,
+        share,
+        traits_of(picture, lesion),
+    )
 
 
 def _compare(lesion: Lesion | None, truth: np.ndarray) -> SegmentationScores | None:

@@ -13,6 +13,7 @@ from train._report_cases import Case, panels
 from train._report_charts import jaccard_histogram, roc_curves, training_curves
 from train._report_rows import Row, classes_of
 from train._report_style import GALLERIES, MEASURES, PROTOCOLS, STYLE
+from train._report_subgroups import subgroup_section
 
 _NONE = "–"
 _INTERVALS = (
@@ -50,6 +51,7 @@ def write_report(
         _cards(result, classes_of(rows)),
         side_by_side(_segmentation_table(result), _classification_table(result, rows)),
         _charts(rows),
+        subgroup_section(result.get("subgroups", {})),
         side_by_side(_measures(), _confusion(rows)),
         _curves(logs),
         *(_gallery(name, galleries.get(name, ()), by_id) for name in GALLERIES),

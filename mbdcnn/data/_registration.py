@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import fft
-from scipy.ndimage import binary_dilation, binary_propagation, gaussian_filter
+from scipy.ndimage import binary_dilation, gaussian_filter
+
+from mbdcnn.data.surround import dark_surround
 
 SIDE = 64
 _CORE = 48  # of one thumbnail is looked for in the other, so that it can shift by 8 pixels to each side
@@ -12,9 +14,7 @@ _SCALES = (1.0, 0.95, 1 / 0.95, 0.9, 1 / 0.9)
 _COARSEST = 2.0  # pixels: the lesion's outline is larger, and as good as a circle in most pictures
 _NEIGHBOURHOOD = 4.0
 _NOISE = 2.0  # grey levels
-_BRIGHT = 0.9  # quantile of the grey levels: skin, whatever share of the picture the lesion and the surround take
-_DARK = 0.35  # of that: a surround's light at most; it fades over some pixels, which tell no more
-_FADE = 3
+_FADE = 3  # pixels over which a surround's light fades, which tell no more
 
 
 def detail(thumbnails: np.ndarray) -> np.ndarray:
@@ -39,11 +39,7 @@ def detail(thumbnails: np.ndarray) -> np.ndarray:
 
 def _field(thumbnail: np.ndarray) -> np.ndarray:
     """1 where skin shows, 0 in the dark surround that reaches in from the corners: `(64, 64)` float32."""
-    dark = thumbnail < _DARK * np.quantile(thumbnail, _BRIGHT)
-    corners = np.zeros_like(dark)
-    corners[:: SIDE - 1, :: SIDE - 1] = True
-    surround = binary_propagation(corners & dark, mask=dark)
-    return np.float32(1) - binary_dilation(surround, iterations=_FADE)
+    return np.float32(1) - binary_dilation(dark_surround(thumbnail), iterations=_FADE)
 
 
 def _smooth(plane: np.ndarray, field: np.ndarray, width: float) -> np.ndarray:

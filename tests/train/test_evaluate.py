@@ -137,7 +137,8 @@ def test_scores_equal_an_independent_count(data, tmp_path, batch_size):
     segmentation, classes, _ = expected(data, network)
     result = evaluate(network, data, "validation", tmp_path / "out", SPEC, batch_size)
     assert list(result) == [
-        "protocol", "split", "n_images", "n_masks", "n_labels", "coarse", "enhanced", "classification", "intervals",
+        "protocol", "split", "n_images", "n_masks", "n_labels", "coarse", "enhanced", "classification",
+        "intervals", "subgroups",
     ]  # fmt: skip
     assert (result["protocol"], result["split"]) == ("single", "validation")
     assert (result["n_images"], result["n_masks"], result["n_labels"]) == (7, 6, 6)
@@ -219,6 +220,10 @@ def test_what_a_run_lacks_is_null_and_the_rest_is_scored_as_ever(data, tmp_path,
     spread = {**full["intervals"], **dict.fromkeys(null)}
     if null & {"coarse", "enhanced"}:
         spread["enhanced_minus_coarse"] = None
+    parts = result.pop("subgroups")
+    assert (parts["class"]["nevus"]["JA"] is None) == ({"coarse", "enhanced"} <= null)
+    assert (parts["class"]["nevus"]["accuracy"] is None) == ("classification" in null)
+    del full["subgroups"]
     assert result == {**full, **dict.fromkeys(null), "intervals": spread}
     with (tmp_path / "per_image.csv").open(newline="") as file:
         first = next(csv.DictReader(file))

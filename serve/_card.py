@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-_METHOD = (
+METHOD = (
     "Mutual bootstrapping (Xie et al., IEEE TMI 2020): coarse-SN segments, mask-CN classifies the image with that "
     "mask, enhanced-SN segments again, guided by mask-CN's activation map."
 )
-_USE = (
+USE = (
     "Research on dermoscopic images. Not a medical device: no answer may decide on a diagnosis or a treatment, and it "
     "has not been assessed on images from other devices, body sites or skin tones than those of its training data."
 )
-_ANSWERS = {
+ANSWERS = {
     "PROBABILITIES": "of the classes, in their order; they sum to 1",
     "COARSE_MASK": "coarse-SN's mask in the square frame of the network, 0 or 1",
     "CAM": "where mask-CN's evidence for the predicted class lies, 0 to 1",
@@ -40,15 +40,16 @@ def model_card(document: dict[str, Any], fingerprint: dict[str, Any] | None) -> 
         "exported": document["exported"],
         "code_version": provenance.get("code_version"),
         "licence": "Apache-2.0 for the code; the weights' terms follow from the images and pretrained weights used",
-        "method": _METHOD,
-        "use": _USE,
+        "method": METHOD,
+        "use": USE,
         "input": "IMAGE: an encoded dermoscopic JPEG, PNG or BMP of 8 bits per channel, the whole frame",
-        "answers": _ANSWERS,
+        "answers": ANSWERS,
         "classes": document["classes"],
         "preprocessing": document["preprocessing"],
         "run": provenance.get("run"),
         "scores_when_trained": {stage: metrics["best"] for stage, metrics in stages.items()},
         "parity_with_the_run": document["parity"],
+        "calibration": document.get("calibration"),
         "data": {
             "fingerprints": sorted(trained_on),
             "splits": None if fingerprint is None else fingerprint.get("splits"),

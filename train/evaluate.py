@@ -99,7 +99,11 @@ def evaluate(
             for row in pool.map(partial(_score, manifest, classes), batch, answers, pictures):
                 rows.append(row)
                 bar.update()
-        result = {**summarise(rows, protocol=protocol, split=split), "subgroups": subgroups(rows)}
+        result = {
+            **summarise(rows, protocol=protocol, split=split),
+            "subgroups": subgroups(rows),
+            "data": {"name": manifest.root.resolve().name, "fingerprint": manifest.fingerprint},
+        }
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / METRICS, result)
         write_csv(rows, out / "per_image.csv")

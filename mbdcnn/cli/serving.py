@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from mbdcnn.cli._shared import FOLDER, answer, json_option
+from mbdcnn.errors import UserError
 
 _SECONDS = click.FloatRange(min=0, min_open=True)
 
@@ -43,6 +44,38 @@ def export(run: Path, out: Path, data: Path | None, weights: str, fused: bool, a
         click.echo(f"JA and AUC were not compared: {skipped}; name the data with --data.", err=True)
     version = document["version"]
     answer(document, as_json, f"version {version} in {out}; serve it: mbdcnn serve --repository {out}")
+
+
+@click.command()
+@click.option("--repository", type=FOLDER, required=True, help="Model repository that `mbdcnn export` wrote.")
+@click.option("--scores", type=FOLDER, required=True, metavar="FILE", help="metrics.json of its evaluation.")
+@click.option("--out", type=FOLDER, default=Path(), help="Folder for MODEL_CARD.md and CLAIM.md.  [default: here]")
+@click.option(
+    "--compare", multiple=True, metavar="NAME=FILE", help="Another evaluation to put beside it, such as a baseline's."
+)
+@click.option("--paper", is_flag=True, help="Put the paper's figures on the ISIC-2017 validation set beside it.")
+@click.option("--about", type=FOLDER, metavar="FILE", help="YAML of what no file tells, as serve/about/isic2017.yaml.")
+@json_option
+def card(
+    repository: Path,
+    scores: Path,
+    out: Path,
+    compare: tuple[str, ...],
+    paper: bool,
+    about: Path | None,
+    as_json: bool,
+) -> None:
+    """Write a repository's model card and CLAIM checklist, every figure from the documents that measured it."""
+    from serve.card import write_card
+
+    others = {}
+    for pair in compare:
+        name, equals, file = pair.rpartition("=")
+        if not (name and equals and file):
+            raise UserError(f"--compare {pair} names no file; write --compare NAME=metrics.json.")
+        others[name] = Path(file)
+    files = [str(file) for file in write_card(repository, scores, out, compare=others, paper=paper, about=about)]
+    answer(files, as_json, " and ".join(files))
 
 
 @click.command()

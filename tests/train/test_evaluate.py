@@ -138,7 +138,7 @@ def test_scores_equal_an_independent_count(data, tmp_path, batch_size):
     result = evaluate(network, data, "validation", tmp_path / "out", SPEC, batch_size)
     assert list(result) == [
         "protocol", "split", "n_images", "n_masks", "n_labels", "coarse", "enhanced", "classification",
-        "intervals", "subgroups",
+        "intervals", "subgroups", "data",
     ]  # fmt: skip
     assert (result["protocol"], result["split"]) == ("single", "validation")
     assert (result["n_images"], result["n_masks"], result["n_labels"]) == (7, 6, 6)

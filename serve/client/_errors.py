@@ -18,6 +18,7 @@ _UNQUEUED = ("maximum queue size", "queue is full")
 _WITHDRAWN = ("has no available versions", "not at ready state", "stopped accepting new")  # it knows the model, though
 _EXPIRED = "timeout expired"  # the server's own deadline, which the client's request set
 _TLS = ("ssl", "certificate", "handshake", "verification check")
+_UNKNOWN_OUTPUT = "unexpected inference output"
 _HUNG_UP = ("socket closed", "connection reset")
 
 
@@ -67,6 +68,11 @@ def explain(status: str, message: str, *, url: str, model: str, name: str, deadl
         deadline: of the request, in seconds.
     """
     words = message.lower()
+    if status == "INVALID_ARGUMENT" and _UNKNOWN_OUTPUT in words:
+        return ServerError(
+            f"The server at {url} has a repository from before all of these outputs ({sentence(message)}); export the "
+            "run again, or ask for other outputs."
+        )
     if status == "INVALID_ARGUMENT":
         return ImageRefusedError(f"{name}: {sentence(message)}.")
     if status == "DEADLINE_EXCEEDED" or (status == "UNAVAILABLE" and _EXPIRED in words):

@@ -37,6 +37,9 @@ def expected(exported, files):
         "COARSE_MASK": np.concatenate([part.coarse_mask.numpy() for part in parts]),
         "CAM": np.concatenate([part.cam.numpy() for part in parts]),
         "LESION_PROBABILITY": lesions,
+        "MASK_DOUBT": np.concatenate([part.mask_doubt.numpy() for part in parts]),
+        "CLASS_DOUBT": np.concatenate([part.class_doubt.numpy() for part in parts]),
+        "UNFAMILIARITY": np.concatenate([part.unfamiliarity.numpy() for part in parts]),
         "MASK": [restore(p[0], *i.shape[:2]) > 0.5 for p, i in zip(lesions, images, strict=True)],
     }
 
@@ -66,7 +69,8 @@ def test_a_hundred_images_equal_pytorch(url, files, expected, model):
         with ThreadPoolExecutor(4) as pool:
             found = dict(zip(OUTPUTS, map(np.concatenate, zip(*pool.map(ask, batches), strict=True)), strict=True))
 
-    assert np.abs(found["PROBABILITIES"] - expected["PROBABILITIES"]).max() <= 1e-3
+    for name in ("PROBABILITIES", "MASK_DOUBT", "CLASS_DOUBT", "UNFAMILIARITY"):
+        assert np.abs(found[name] - expected[name]).max() <= 1e-3
     for name in ("CAM", "LESION_PROBABILITY"):
         assert np.abs(found[name] - expected[name]).max() <= 1e-2
     masks = [decode_mask(data) for data in found["MASK_PNG"].reshape(-1)]

@@ -15,7 +15,7 @@ from mbdcnn.data.sample import draw
 from mbdcnn.errors import UserError
 from serve.client import Client
 from serve.pictures import cam_picture, overlay_picture
-from serve.predict import _unique_stems, list_images, predict_files
+from serve.predict import _unique_stems, describe, list_images, predict_files
 
 
 def _pixels(path):
@@ -60,6 +60,22 @@ def test_an_absent_server_ends_it_all(folder, tmp_path):
         predict_files(client, [folder], tmp_path / "out")
 
 
+def test_a_strange_picture_is_warned_of():
+    entry = {
+        "image": "cat.jpg",
+        "label": "nevus",
+        "probabilities": {"nevus": 0.9, "melanoma": 0.1},
+        "lesion_fraction": 0.2,
+        "mask_doubt": 0.1,
+        "class_doubt": 0.1,
+    }
+    assert describe({**entry, "unfamiliarity": 1.2}).endswith(
+        "unlike the images that the networks learnt from, so do not rely on this"
+    )
+    for familiar in (0.9, None):
+        assert describe({**entry, "unfamiliarity": familiar}).endswith("lesion on 20.0% of the image")
+
+
 @pytest.mark.server
 def test_a_bad_file_among_several(url, folder, tmp_path, capsys):
     (folder / "letter.jpg").write_text("Dear colleague, ...")
@@ -81,11 +97,16 @@ def test_a_bad_file_among_several(url, folder, tmp_path, capsys):
         assert _pixels(out / f"{name}_overlay.png").shape == native
         assert sum(entry["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert entry["label"] in CLASSES
+        assert entry["class_doubt"] == pytest.approx(1 - max(entry["probabilities"].values()), abs=1e-6)
+        assert 0 <= entry["mask_doubt"] <= 1
+        assert entry["unfamiliarity"] is None  # these networks were exported without a calibration
     with (out / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [r["image"] for r in rows] == [e["image"] for e in entries]
     assert {r["label"] for r in rows if not r["error"]} <= set(CLASSES)
     assert float(rows[0]["melanoma"]) == pytest.approx(entries[0]["probabilities"]["melanoma"])
+    assert float(rows[0]["mask_doubt"]) == pytest.approx(entries[0]["mask_doubt"])
+    assert {r["unfamiliarity"] for r in rows} == {""}
     assert not (out / "letter_mask.png").exists()
 
 

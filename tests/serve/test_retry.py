@@ -75,6 +75,12 @@ def test_all_else_is_final(status, message):
     assert isinstance(caught.value, NotAnsweredError | ServerError)
 
 
+def test_an_output_that_an_older_repository_lacks_is_no_images_fault():
+    told = "[request id: <id_unknown>] unexpected inference output 'MASK_DOUBT' for model 'mbdcnn'"
+    with pytest.raises(ServerError, match=r"MASK_DOUBT.*export the run again"):
+        _attempts(Retry()).pause_after(_error("INVALID_ARGUMENT", told))
+
+
 def test_no_pause_outlasts_the_deadline():
     with pytest.raises(ServerError):
         _attempts(Retry(attempts=100, first_pause=10), deadline=1).pause_after(_error("UNAVAILABLE", REFUSED))

@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
-from mbdcnn.config import STAGES
 from mbdcnn.doubt import TENSORS, Calibration, Familiarity
 from mbdcnn.errors import UserError
 from mbdcnn.files import replacing
@@ -89,6 +88,6 @@ def load(run: Path) -> Calibration:
 
 
 def _digests(run: Path) -> dict[str, str]:
-    """SHA-256 of the weights of each finished stage."""
-    files = {stage: run / stage / WEIGHTS for stage in STAGES}
-    return {stage: hashlib.sha256(file.read_bytes()).hexdigest() for stage, file in files.items() if file.is_file()}
+    """SHA-256 of the weights of each finished stage, of every round."""
+    files = sorted([*run.glob(f"*/{WEIGHTS}"), *run.glob(f"round-*/*/{WEIGHTS}")])
+    return {str(file.parent.relative_to(run)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

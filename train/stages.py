@@ -144,7 +144,7 @@ def _segmenter(process: Process, plan: Plan) -> Segment:
     if plan.round == 1:
         coarse_sn = place(runs.load_stage(plan.run, "coarse"), process.device)
         return lambda batch: coarse_sn(batch.images)
-    chain = place(runs.load_finished(plan.run, plan.round - 1)[0], process.device)
+    chain = place(runs.load_finished(plan.run, plan.round - 1, calibrated=False)[0], process.device)
     return lambda batch: chain(batch.images).lesion_probability
 
 

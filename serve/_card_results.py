@@ -77,6 +77,21 @@ def foreign(found: Mapping[str, Any]) -> str:
     return markdown(["not dermoscopic", "pictures", "AUROC", "passed as familiar"], lines)
 
 
+def trust(scores: Mapping[str, Any]) -> str:
+    """Calibration and doubt of the evaluation itself, with what the repository serves; nothing where not measured."""
+    found = scores.get("trust") or {}
+    said = []
+    if found.get("calibration"):
+        ece, nll, brier = (found["calibration"][key] for key in ("ECE", "NLL", "Brier"))
+        said.append(f"expected calibration error {ece:.3f}, NLL {nll:.3f}, Brier {brier:.3f}")
+    for of in ("mask", "class"):
+        if found.get(f"{of}_doubt"):
+            said.append(f"gain of the {of} doubt {found[f'{of}_doubt']['gain']:.2f}")
+    if found.get("unfamiliar") is not None:
+        said.append(f"{100 * found['unfamiliar']:.0f} % of the images unfamiliar")
+    return f"In the evaluation above, as served: {', '.join(said)}." if said else ""
+
+
 def subgroups(scores: Mapping[str, Any]) -> str:
     """A line for each group."""
     lines = []

@@ -43,7 +43,7 @@ class RepositoryNetworks:
         self._sessions = {name: _session(repository / name / str(self.version) / "model.onnx") for name in CHAIN}
 
     def __call__(self, images: Tensor) -> Prediction:
-        """What the ensemble says of normalised images `(B, 3, S, S)`; the coarse mask's probability where it has it."""
+        """What the ensemble says of normalised images `(B, 3, S, S)`; of doubts what its version has."""
         tensors: dict[str, np.ndarray] = {"image": images.numpy()}
         for session in self._sessions.values():
             feed = {tensor.name: tensors[tensor.name] for tensor in session.get_inputs()}
@@ -58,6 +58,9 @@ class RepositoryNetworks:
             probabilities=found["probabilities"],
             cam=found["cam"],
             lesion_probability=found["lesion"],
+            class_doubt=found.get("class_doubt"),
+            unfamiliarity=found.get("unfamiliarity"),
+            mask_doubt=found.get("mask_doubt"),
         )
 
 

@@ -105,6 +105,7 @@ def _card(manifest: Mapping[str, Any], scores: Mapping[str, Any], rows: Mapping[
         "```bash\nmbdcnn evaluate --repository REPOSITORY --data DATA "
         f"--split {scores['split']}   # gives the figures above and the subgroups\n```",
         *_calibrated(manifest.get("calibration")),
+        results.trust(scores),
         "## Subgroups",
         "Dark surround, scale, hair and skin are told by simple image processing, which errs on some pictures; a wide "
         "interval says that the group is too small to tell.",
@@ -116,7 +117,7 @@ def _card(manifest: Mapping[str, Any], scores: Mapping[str, Any], rows: Mapping[
         "## Licence",
         f"Code: Apache-2.0. Weights: {about.weights_licence} Data: {about.data_licence}",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _metadata(scores: Mapping[str, Any], about: About) -> str:

@@ -38,6 +38,8 @@ class Row:
         classes: the n classes that the networks tell apart.
         lesion_share: of the image that the true mask covers; None without one.
         traits: what is told of the picture besides.
+        mask_doubt: of the final mask; None where the networks do not say.
+        unfamiliarity: of the picture; None where the networks do not say.
     """
 
     image_id: str
@@ -49,6 +51,8 @@ class Row:
     classes: tuple[str, ...] = CLASSES
     lesion_share: float | None = None
     traits: Traits | None = None
+    mask_doubt: float | None = None
+    unfamiliarity: float | None = None
 
     @property
     def known_label(self) -> str | None:

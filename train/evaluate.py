@@ -32,6 +32,7 @@ from train._report_cases import Case, choose
 from train._report_rows import Row, summarise, write_csv
 from train._subgroups import subgroups
 from train._traits import reduced, traits_of
+from train._trust import trust
 from train.protocols import Answer, Authors, Lesion, Predict, Single, protocol_named
 from train.report import write_report
 
@@ -101,6 +102,7 @@ def evaluate(
                 bar.update()
         result = {
             **summarise(rows, protocol=protocol, split=split),
+            "trust": trust(rows),
             "subgroups": subgroups(rows),
             "data": {"name": manifest.root.resolve().name, "fingerprint": manifest.fingerprint},
         }
@@ -250,6 +252,8 @@ def _score(manifest: Manifest, classes: tuple[str, ...], item: Item, answer: Ans
         classes,
         share,
         traits_of(picture, lesion),
+        answer.mask_doubt,
+        answer.unfamiliarity,
     )
 
 

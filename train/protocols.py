@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mbdcnn.doubt import UNKNOWN
 from mbdcnn.errors import UserError
 from mbdcnn.networks import EnhancedSN, MaskCN, MutualBootstrap
 from mbdcnn.networks.bootstrap import guide, guiding_mask
@@ -35,12 +36,16 @@ class Answer:
         coarse: coarse-SN's lesion probability, at any size.
         enhanced: enhanced-SN's.
         cam: `(h, w)` float32 in [0, 1], of the whole image.
+        mask_doubt: in [0, 1], of the enhanced mask; only where the image is seen once.
+        unfamiliarity: above 1 for a picture unlike those of the training; only where it is seen once and was measured.
     """
 
     probabilities: np.ndarray | None
     coarse: Lesion | None
     enhanced: Lesion | None
     cam: np.ndarray | None
+    mask_doubt: float | None = None
+    unfamiliarity: float | None = None
 
 
 class Single:
@@ -70,6 +75,7 @@ class Single:
         said = self.predict(images.to(self.device))
         probabilities, cams = _array(said.probabilities), _array(said.cam)
         coarse, enhanced = _array(said.coarse_probability), _array(said.lesion_probability)
+        doubts, strange = _array(said.mask_doubt), _array(said.unfamiliarity)
         _check(items, [part for part in (probabilities, coarse, enhanced) if part is not None])
         return [
             Answer(
@@ -77,6 +83,8 @@ class Single:
                 None if coarse is None else partial(restore, coarse[i, 0]),
                 None if enhanced is None else partial(restore, enhanced[i, 0]),
                 None if cams is None else cams[i, 0],
+                None if doubts is None else doubts[i].item(),
+                None if strange is None or strange[i] == UNKNOWN else strange[i].item(),
             )
             for i in range(len(items))
         ]

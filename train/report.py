@@ -14,6 +14,7 @@ from train._report_charts import jaccard_histogram, roc_curves, training_curves
 from train._report_rows import Row, classes_of
 from train._report_style import GALLERIES, MEASURES, PROTOCOLS, STYLE
 from train._report_subgroups import subgroup_section
+from train._report_trust import trust_section
 
 _NONE = "–"
 _INTERVALS = (
@@ -51,6 +52,7 @@ def write_report(
         _cards(result, classes_of(rows)),
         side_by_side(_segmentation_table(result), _classification_table(result, rows)),
         _charts(rows),
+        trust_section(result.get("trust", {})),
         subgroup_section(result.get("subgroups", {})),
         side_by_side(_measures(), _confusion(rows)),
         _curves(logs),

@@ -39,6 +39,12 @@ SCORES = {
             "mean_AUC": [0.91, 0.97],
         },
     },
+    "trust": {
+        "calibration": {"ECE": 0.0321, "NLL": 0.6, "Brier": 0.3},
+        "mask_doubt": {"AURC": 0.1, "random": 0.2, "oracle": 0.05, "gain": 0.667},
+        "class_doubt": None,
+        "unfamiliar": 0.05,
+    },
     "subgroups": {
         "hair": {
             "with": {"images": 7, "JA": {"value": 0.61, "interval": [0.5, 0.7]}, "accuracy": None, "mean_AUC": None}
@@ -105,6 +111,7 @@ def test_every_figure_of_the_documents_is_there(files, tmp_path):
     assert "| noise | 10 | 98.7 | 4 % |" in text
     assert "| hair: with | 7 | 61.0 (50.0 to 70.0) | – | – |" in text
     assert "| coarse | 16 (best: 12) | JA 0.770 | 30 min | tf_efficientnet_lite0 from weights.pth |" in text
+    assert "error 0.032, NLL 0.600, Brier 0.300, gain of the mask doubt 0.67, 5 % of the images unfamiliar." in text
     assert "Not a medical device" in text
     assert "150 images, 150 with a mask, 149 with a diagnosis" in text
     assert "--split validation" in text
@@ -132,7 +139,8 @@ def test_what_is_not_known_is_said(files, tmp_path):
     manifest = json.loads((repository / "manifest.json").read_text())
     (repository / "manifest.json").write_text(json.dumps({**manifest, "calibration": None, "provenance": {"run": "x"}}))
     bare = {**SCORES, "coarse": None, "enhanced": None, "classification": None}
-    scores.write_text(json.dumps({k: v for k, v in bare.items() if k not in ("intervals", "subgroups", "data")}))
+    kept = bare.keys() - {"intervals", "trust", "subgroups", "data"}
+    scores.write_text(json.dumps({key: bare[key] for key in kept}))
     card, claim = write_card(repository, scores, tmp_path / "out")
     text = card.read_text()
     assert "Not calibrated" in text

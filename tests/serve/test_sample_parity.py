@@ -142,6 +142,9 @@ def test_a_repository_scores_as_its_run_does(run, data, tmp_path):
     assert served["coarse"] == pytest.approx(scored["coarse"], abs=1e-3)
     assert served["classification"]["mean_AUC"] == pytest.approx(scored["classification"]["mean_AUC"], abs=5e-3)
     assert served["intervals"]["enhanced"]["JA"] == pytest.approx(scored["intervals"]["enhanced"]["JA"], abs=1e-3)
+    for doubt in ("mask_doubt", "class_doubt"):
+        assert served["trust"][doubt] == pytest.approx(scored["trust"][doubt], abs=2e-2)
+    assert served["trust"]["unfamiliar"] is None
     verify(repository)  # nothing was written into it
     (repository / "coarse_sn" / "1" / "model.onnx").write_bytes(b"damaged")
     with pytest.raises(UserError, match="not as it was exported"):

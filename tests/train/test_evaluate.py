@@ -138,7 +138,7 @@ def test_scores_equal_an_independent_count(data, tmp_path, batch_size):
     result = evaluate(network, data, "validation", tmp_path / "out", SPEC, batch_size)
     assert list(result) == [
         "protocol", "split", "n_images", "n_masks", "n_labels", "coarse", "enhanced", "classification",
-        "intervals", "subgroups", "data",
+        "intervals", "trust", "subgroups", "data",
     ]  # fmt: skip
     assert (result["protocol"], result["split"]) == ("single", "validation")
     assert (result["n_images"], result["n_masks"], result["n_labels"]) == (7, 6, 6)
@@ -220,10 +220,12 @@ def test_what_a_run_lacks_is_null_and_the_rest_is_scored_as_ever(data, tmp_path,
     spread = {**full["intervals"], **dict.fromkeys(null)}
     if null & {"coarse", "enhanced"}:
         spread["enhanced_minus_coarse"] = None
-    parts = result.pop("subgroups")
+    parts, trust = result.pop("subgroups"), result.pop("trust")
+    assert (trust["calibration"] is None) == (trust["class_doubt"] is None) == ("classification" in null)
+    assert trust["mask_doubt"] is trust["unfamiliar"] is None  # these networks do not say
     assert (parts["class"]["nevus"]["JA"] is None) == ({"coarse", "enhanced"} <= null)
     assert (parts["class"]["nevus"]["accuracy"] is None) == ("classification" in null)
-    del full["subgroups"]
+    del full["subgroups"], full["trust"]
     assert result == {**full, **dict.fromkeys(null), "intervals": spread}
     with (tmp_path / "per_image.csv").open(newline="") as file:
         first = next(csv.DictReader(file))

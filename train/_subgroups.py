@@ -65,17 +65,17 @@ def _below(value: float | None, bounds: Sequence[tuple[float, str]]) -> str | No
     return None if value is None else next(name for bound, name in bounds if value < bound)
 
 
-def _yes_no(having: bool | None) -> str | None:
-    return None if having is None else ("with" if having else "without")
+def _having(it: bool) -> str:
+    return "with" if it else "without"
 
 
 _DIVISIONS: dict[str, Callable[[Row], str | None]] = {
     "class": lambda row: row.known_label,
     "lesion size": lambda row: _below(row.lesion_share, _SIZES),
-    "dark surround": lambda row: _yes_no(row.traits and row.traits.surround),
-    "scale": lambda row: _yes_no(row.traits and row.traits.scale),
-    "hair": lambda row: _yes_no(row.traits and row.traits.hair),
-    "skin": lambda row: _below(row.traits and row.traits.lightness, _TONES),
+    "dark surround": lambda row: None if row.traits is None else _having(row.traits.surround),
+    "scale": lambda row: None if row.traits is None else _having(row.traits.scale),
+    "hair": lambda row: None if row.traits is None else _having(row.traits.hair),
+    "skin": lambda row: None if row.traits is None else _below(row.traits.lightness, _TONES),
 }
 _ORDER = {
     "lesion size": [name for _, name in _SIZES],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from mbdcnn.charts import SERIES_COLOURS, chart_axes, legend_above, svg_uri
 from mbdcnn.metrics import risk_coverage
@@ -133,6 +134,9 @@ def _strangeness(unfamiliarity: Mapping[str, np.ndarray]) -> str:
         axes.scatter(np.maximum(values, 0.05), heights, s=10, color=colour, alpha=0.6, linewidth=0)
     axes.axvline(1, color="#be123c", linewidth=1.2, linestyle=(0, (4, 3)))
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(range(len(unfamiliarity)), list(unfamiliarity))
     axes.invert_yaxis()
     axes.set(xlabel="unfamiliarity (line: the limit)")

@@ -33,7 +33,8 @@ AT_MOST = {
 }
 AT_LEAST = {"coarse_mask_JA": 0.999, "mask_JA": 0.999}
 # Weights that are rounded to 11 bits give somewhat other answers; the scores may change by no more than others' may.
-_HALF_AT_MOST = {**dict.fromkeys(AT_MOST, 5e-2), "probabilities": 1e-2, "class_doubt": 1e-2, "mask_doubt": 1e-2}
+_HALF_AT_MOST = {**dict.fromkeys(AT_MOST, 5e-2), "unfamiliarity": 1e-1}
+_HALF_AT_MOST |= dict.fromkeys(("probabilities", "class_doubt", "mask_doubt"), 1e-2)
 _HALF_AT_LEAST = {"coarse_mask_JA": 0.99, "mask_JA": 0.99}
 _TENSORS = {"lesion_probability": "lesion", "coarse_probability": "coarse"}  # which the graphs call otherwise
 _SEED = 2017

@@ -12,13 +12,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from mbdcnn import config as configuration
 from mbdcnn import runs
 from mbdcnn.cli import cli
 from mbdcnn.data.index import index_folder
 from mbdcnn.data.sample import write_sample
 from mbdcnn.errors import UserError
-from mbdcnn.presets import smoke
 from serve import _sample_parity
 from serve._sample_parity import check_scores, validation_images
 from serve.answers import RepositoryNetworks
@@ -34,18 +32,9 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(exported, data, tmp_path) -> Path:
+def run(write_run, data, tmp_path) -> Path:
     """A run folder with the tests' networks."""
-    folder, config = tmp_path / "run", smoke()
-    networks = {n: getattr(exported.networks, f"{n}_{'cn' if n == 'mask' else 'sn'}") for n in runs.NETWORKS}
-    for stage, network in networks.items():
-        (folder / stage).mkdir(parents=True)
-        configuration.save(config, folder / stage / runs.CONFIG)
-        runs.save_weights(network, folder / stage / runs.WEIGHTS)
-        metrics = {"score": "JA", "best": {"JA": 0.5}, "data": {"name": "data", "fingerprint": "f" * 64}}
-        runs.write_json(folder / stage / runs.METRICS, metrics)
-    index_folder(data).save(folder / runs.MANIFEST)
-    return folder
+    return write_run(tmp_path / "run", data)
 
 
 def test_scores_stay_when_nothing_changes(exported, data):

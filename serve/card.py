@@ -52,7 +52,7 @@ def write_card(
     """
     manifest = read_manifest(repository)
     measured = _metrics(scores)
-    rows = {_PAPER: _PAPER_SCORES} if paper else {}
+    rows: dict[str, Any] = {_PAPER: _PAPER_SCORES} if paper else {}
     rows |= {"this model": measured, **{name: _metrics(path) for name, path in (compare or {}).items()}}
     said = read_about(about)
     texts = {CARD: _card(manifest, measured, rows, said), CLAIM: claim_page(manifest, measured, said)}

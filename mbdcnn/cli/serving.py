@@ -42,6 +42,8 @@ def export(run: Path, out: Path, data: Path | None, weights: str, fused: bool, a
     skipped = document["parity"]["validation"].get("skipped")
     if skipped:
         click.echo(f"JA and AUC were not compared: {skipped}; name the data with --data.", err=True)
+    if document["calibration"] is None:
+        click.echo("The run is not calibrated: its probabilities are as trained; see `mbdcnn calibrate`.", err=True)
     version = document["version"]
     answer(document, as_json, f"version {version} in {out}; serve it: mbdcnn serve --repository {out}")
 

@@ -140,9 +140,23 @@ def _stage_if(wanted: bool, run: Path, stage: str) -> Any:
 
 
 def provenance(run: Path) -> dict[str, Any]:
-    """What made a run: `{"run", "stages": {stage: its metrics.json}}`, for the artefacts that are made from it."""
-    stages = {s: _read_metrics(run / s / METRICS) for s in STAGES if is_finished(run, s)}
+    """What made a run, for the artefacts that are made from it.
+
+    Returns:
+        `run`, its name; `code_version`; `stages`: for each that is finished its `metrics.json`, and `settings`.
+    """
+    stages = {
+        s: {**_read_metrics(run / s / METRICS), "settings": _settings(run, s)} for s in STAGES if is_finished(run, s)
+    }
     return {"run": run.resolve().name, "code_version": code_version(), "stages": stages}
+
+
+def _settings(run: Path, stage: str) -> dict[str, object]:
+    """A stage's settings by dotted name; of a file or a run the name alone, without the maker's folders."""
+    settings = configuration.flatten(configuration.load(run / stage / CONFIG))
+    settings |= {name: Path(str(settings[name])).name for name in ("network.weights", "bootstrap.start_run")}
+    others = tuple(f"{other}." for other in STAGES if other != stage)
+    return {name: value for name, value in settings.items() if not name.startswith(others)}
 
 
 def _read_metrics(path: Path) -> dict[str, Any]:

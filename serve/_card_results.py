@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_NONE = "–"
+NONE = "–"
 
 
 def comparison(rows: Mapping[str, Mapping[str, Any]]) -> str:
@@ -113,13 +113,13 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _scored(scores: Mapping[str, Any] | None, spread: Mapping[str, Any] | None, measure: str, sign: str = "") -> str:
     value = None if scores is None else scores[measure]
     if value is None:
-        return _NONE
+        return NONE
     bounds = None if spread is None else spread.get(measure)
     return f"{100 * value:{sign}.1f}" + _bounds(bounds)
 
 
 def _group(score: Mapping[str, Any] | None) -> str:
-    return _NONE if score is None else f"{100 * score['value']:.1f}{_bounds(score['interval'])}"
+    return NONE if score is None else f"{100 * score['value']:.1f}{_bounds(score['interval'])}"
 
 
 def _bounds(bounds: Sequence[float] | None) -> str:

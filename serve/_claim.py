@@ -80,7 +80,7 @@ def _answers(manifest: Mapping[str, Any], scores: Mapping[str, Any], about: Abou
     provenance, spec = manifest["provenance"], manifest["preprocessing"]
     stages = provenance.get("stages", {})
     sources = sorted({stage["data"]["name"] for stage in stages.values() if "data" in stage})
-    packages = next(iter(stages.values()), {}).get("environment", {})
+    packages: Mapping[str, Any] = next((stage.get("environment", {}) for stage in stages.values()), {})
     software = ", ".join(f"{name} {version}" for name, version in packages.items() if isinstance(version, str))
     begun = [pair for stage in stages.values() for pair in stage.get("pretrained", {}).items()]
     weights = sorted({f"{encoder} from {file}" for encoder, file in begun if file != "none"})
@@ -113,7 +113,7 @@ def _answers(manifest: Mapping[str, Any], scores: Mapping[str, Any], about: Abou
         f"{METHOD} Inputs, outputs and tensors: `manifest.json`.",
         f"{software or 'unknown'}; code {provenance.get('code_version', 'unknown')}.",
         f"{', '.join(weights) or 'at random'}; new layers at random.",
-        f"Epochs, times and scores: {_CARD}; settings: `config.yaml` of each stage of the run {provenance['run']}.",
+        f"Epochs, times, scores and settings: {_CARD}.",
         "The epoch with the best score on the validation split, stage by stage.",
         _NO,
         "Jaccard, Dice, accuracy, sensitivity, specificity; AUC of each class and their mean, and its decisions'.",

@@ -12,6 +12,7 @@ from mbdcnn.files import replacing
 from serve import _card_results as results
 from serve._about import About, read_about
 from serve._card import ANSWERS, METHOD, USE
+from serve._card_training import training
 from serve._claim import claim_page
 from serve.verify import read_manifest
 
@@ -93,7 +94,7 @@ def _card(manifest: Mapping[str, Any], scores: Mapping[str, Any], rows: Mapping[
         f"People: {about.people}",
         f"Reference: {about.reference}",
         "## Training",
-        _training(manifest),
+        training(manifest["provenance"]),
         "## Results",
         f"Protocol `{scores['protocol']}` on the {scores['split']} split: {scores['n_images']} images, "
         f"{scores.get('n_masks', 0)} with a mask, {scores.get('n_labels', 0)} with a diagnosis. Percentages, "
@@ -114,6 +115,7 @@ def _card(manifest: Mapping[str, Any], scores: Mapping[str, Any], rows: Mapping[
         _LIMITS,
         "## Exported against trained",
         _parity(manifest["parity"]),
+        _size(manifest),
         "## Licence",
         f"Code: Apache-2.0. Weights: {about.weights_licence} Data: {about.data_licence}",
     ]
@@ -154,22 +156,6 @@ def _metadata(scores: Mapping[str, Any], about: About) -> str:
     return card.to_yaml().strip()
 
 
-def _training(manifest: Mapping[str, Any]) -> str:
-    lines = [
-        [
-            stage,
-            f"{made.get('epochs', '–')} (best: {made.get('best_epoch', '–')})",
-            ", ".join(f"{k} {v:.3f}" for k, v in made["best"].items()),
-            f"{made['seconds'] / 60:.0f} min" if "seconds" in made else "–",
-            ", ".join(f"{k} from {v}" for k, v in made.get("pretrained", {}).items() if v != "none") or "–",
-        ]
-        for stage, made in manifest["provenance"].get("stages", {}).items()
-    ]
-    table = results.markdown(["stage", "epochs", "best on validation", "time", "pretrained weights"], lines)
-    made_by = manifest["provenance"]
-    return f"{table}\n\nCode: {made_by.get('code_version', 'unknown')}; run: {made_by['run']}."
-
-
 def _calibrated(found: Mapping[str, Any] | None) -> list[str]:
     if found is None:
         return ["## Calibration and doubt", "Not calibrated: no probability may be read as a chance."]
@@ -201,6 +187,14 @@ def _parity(parity: Mapping[str, Any]) -> str:
         if value is not None
     )
     return f"{said} On {compared['images']} validation images, trained / exported: {pairs}."
+
+
+def _size(manifest: Mapping[str, Any]) -> str:
+    """How large the repository is; nothing where its export did not say."""
+    if "bytes" not in manifest:
+        return ""
+    kept = f" (versions {', '.join(map(str, manifest['versions']))})" if len(manifest["versions"]) > 1 else ""
+    return f"All files{kept} together: {manifest['bytes'] / 1e6:.1f} MB; weights stored as {manifest['weights']}."
 
 
 _LIMITS = """\

@@ -57,8 +57,8 @@ def export(
 
     Returns:
         The repository's `manifest.json`: version, classes, preprocessing, tensors, parity figures, what the networks
-        were made from, and the SHA-256 of every file. `parity.validation.skipped` says why where the scores were not
-        compared.
+        were made from, with every setting of each stage, and the files: their SHA-256, and how many `bytes` they
+        are together. `parity.validation.skipped` says why where the scores were not compared.
 
     Raises:
         UserError: a stage is missing, `out` is not ours to replace or cannot be written, an extra is not
@@ -163,7 +163,9 @@ def finish(building: Path, version: int, kept: list[int]) -> dict[str, Any]:
     write_configurations(building, facts)
     if (folder / FINGERPRINT).is_file():
         shutil.copyfile(folder / FINGERPRINT, building / FINGERPRINT)
-    manifest = {**document, "versions": kept, "files": checksums(building)}
+    files = checksums(building)
+    size = sum((building / name).stat().st_size for name in files)
+    manifest = {**document, "versions": kept, "bytes": size, "files": files}
     _write_json(building / MANIFEST, manifest)
     return manifest
 

@@ -45,7 +45,8 @@ def export(run: Path, out: Path, data: Path | None, weights: str, fused: bool, a
     if document["calibration"] is None:
         click.echo("The run is not calibrated: its probabilities are as trained; see `mbdcnn calibrate`.", err=True)
     version = document["version"]
-    answer(document, as_json, f"version {version} in {out}; serve it: mbdcnn serve --repository {out}")
+    size = f"{document['bytes'] / 1e6:.1f} MB"
+    answer(document, as_json, f"version {version} in {out}, {size}; serve it: mbdcnn serve --repository {out}")
 
 
 @click.command()

@@ -7,8 +7,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from mbdcnn import config as configuration
+from mbdcnn import runs
 from mbdcnn.cli import cli
+from mbdcnn.config import STAGES, override
 from mbdcnn.errors import UserError
+from mbdcnn.presets import compact
 from serve import _claim
 from serve._about import NOT_STATED, read_about
 from serve.card import write_card
@@ -89,6 +93,9 @@ def files(tmp_path):
         "provenance": {"run": "candidate", "code_version": "0.1.0+gabc", "stages": {"coarse": STAGE}},
         "parity": {"images": 8, "max_abs": {"logits": 1e-6}, "validation": {"skipped": "no data were named"}},
         "calibration": CALIBRATION,
+        "versions": [2, 3],
+        "weights": "float16",
+        "bytes": 28_340_000,
     }
     (repository / "manifest.json").write_text(json.dumps(manifest))
     scores = tmp_path / "metrics.json"
@@ -116,9 +123,40 @@ def test_every_figure_of_the_documents_is_there(files, tmp_path):
     assert "150 images, 150 with a mask, 149 with a diagnosis" in text
     assert "--split validation" in text
     assert "Scores were not compared: no data were named." in text
+    assert "All files (versions 2, 3) together: 28.3 MB; weights stored as float16." in text
     rows = [line for line in claim.read_text().splitlines() if line.startswith("| ")]
     assert [row.split("|")[1].strip() for row in rows[2:]] == [str(n) for n in range(1, 45)]
     assert "the epoch was chosen on this split too" in claim.read_text()
+
+
+def test_the_training_settings_are_those_of_the_run(files, tmp_path):
+    run = tmp_path / "run"
+    common = [f"network.weights={tmp_path}/imagenet.pth", "engine.ema_decay=0.998", "engine.warmup_steps=125"]
+    own = {"coarse": ["coarse.epochs=16"], "mask": ["mask.epochs=9"], "enhanced": ["loss.lambda_rank=0"]}
+    for stage in STAGES:
+        (run / stage).mkdir(parents=True)
+        configuration.save(override(compact(), common + own[stage]), run / stage / runs.CONFIG)
+        (run / stage / runs.WEIGHTS).touch()
+        runs.write_json(run / stage / runs.METRICS, {"score": "JA", **STAGE})
+    provenance = runs.provenance(run)
+    assert provenance["stages"]["mask"]["settings"]["network.weights"] == "imagenet.pth"
+    assert "coarse.epochs" not in provenance["stages"]["mask"]["settings"]
+
+    repository, scores = files
+    manifest = json.loads((repository / "manifest.json").read_text())
+    (repository / "manifest.json").write_text(json.dumps({**manifest, "provenance": provenance}))
+    text = write_card(repository, scores, tmp_path / "out")[0].read_text()
+    assert "| setting | coarse | mask | enhanced |" in text
+    assert "| encoder | tf_efficientnet_lite0 | tf_efficientnet_lite0 | tf_efficientnet_lite0 |" in text
+    assert "| input, pixels | 224 x 224 | 224 x 224 | 224 x 224 |" in text
+    assert "| epochs, at most | 16 | 9 | 6 |" in text
+    assert "| images a step | 16 | 32 | 16 |" in text
+    assert f"| learning rate | {' | '.join(['0.0003, poly, 125 steps of warm-up'] * 3)} |" in text
+    assert "| loss | Dice + 0.05 rank (K 30, margin 0.3) | cross-entropy, classes drawn equally often | Dice |" in text
+    assert "| EMA of the weights | 0.998 | 0.998 | 0.998 |" in text
+    assert "| weight decay | off | off | off |" in text
+    assert "Augmentation, all stages: central crop of 0.5 to 1 of each side (probability 0.5), rotation to 10" in text
+    assert str(tmp_path) not in text
 
 
 def test_the_head_is_hugging_faces(files, tmp_path):

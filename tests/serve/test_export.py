@@ -33,6 +33,7 @@ def test_manifest_says_what_is_there(exported):
     assert files == {*on_disk["files"], "manifest.json"}
     for name, digest in on_disk["files"].items():
         assert hashlib.sha256((exported.repository / name).read_bytes()).hexdigest() == digest
+    assert on_disk["bytes"] == sum((exported.repository / name).stat().st_size for name in on_disk["files"])
     assert on_disk["classes"] == list(CLASSES)
     assert on_disk["provenance"] == {"run": "untrained"}
     assert (exported.repository / "fingerprint.json").read_text() == '{"name": "none"}'

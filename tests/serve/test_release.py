@@ -37,6 +37,7 @@ def test_a_release_says_what_its_run_says(folder: Path) -> None:
     manifest = mbdcnn("export", "--run", run, "--out", repository, "--weights", "float16", "--no-fused")
     assert manifest["calibration"] == json.loads((run / "calibration.json").read_text()) == found
     assert manifest["weights"] == "float16"
+    assert manifest["provenance"]["stages"]["mask"]["settings"]["network.classification_encoder"] == "resnet10t"
 
     trained = mbdcnn("evaluate", "--run", run, "--data", data)
     served = mbdcnn("evaluate", "--repository", repository, "--data", data)
@@ -56,4 +57,6 @@ def test_a_release_says_what_its_run_says(folder: Path) -> None:
     assert f"(temperature {found['temperature']:.2f})" in text
     assert f"{100 * served['enhanced']['JA']:.1f} (" in text
     assert "## Subgroups" in text
+    assert "| encoder | resnet10t | resnet10t | resnet10t |" in text
+    assert f"All files together: {manifest['bytes'] / 1e6:.1f} MB; weights stored as float16." in text
     assert str(folder) not in text

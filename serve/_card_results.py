@@ -77,8 +77,13 @@ def foreign(found: Mapping[str, Any]) -> str:
     return markdown(["not dermoscopic", "pictures", "AUROC", "passed as familiar"], lines)
 
 
-def trust(scores: Mapping[str, Any]) -> str:
-    """Calibration and doubt of the evaluation itself, with what the repository serves; nothing where not measured."""
+def trust(scores: Mapping[str, Any], fitted: Mapping[str, Any] | None) -> str:
+    """Calibration and doubt of the evaluation itself, with what the repository serves; nothing where not measured.
+
+    Args:
+        scores: an evaluation.
+        fitted: the calibration that the repository has.
+    """
     found = scores.get("trust") or {}
     said = []
     if found.get("calibration"):
@@ -89,7 +94,11 @@ def trust(scores: Mapping[str, Any]) -> str:
             said.append(f"gain of the {of} doubt {found[f'{of}_doubt']['gain']:.2f}")
     if found.get("unfamiliar") is not None:
         said.append(f"{100 * found['unfamiliar']:.0f} % of the images unfamiliar")
-    return f"In the evaluation above, as served: {', '.join(said)}." if said else ""
+    if not said:
+        return ""
+    same = fitted and (fitted["data"], fitted["split"]) == (scores.get("data"), scores["split"])
+    warning = " The temperature was fitted to these very images, which makes them somewhat too good." if same else ""
+    return f"In the evaluation above, as served: {', '.join(said)}.{warning}"
 
 
 def subgroups(scores: Mapping[str, Any]) -> str:

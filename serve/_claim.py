@@ -112,7 +112,7 @@ def _answers(manifest: Mapping[str, Any], scores: Mapping[str, Any], about: Abou
         f"None was computed; {images} images are what the {split} split holds.",
         f"{METHOD} Inputs, outputs and tensors: `manifest.json`.",
         f"{software or 'unknown'}; code {provenance.get('code_version', 'unknown')}.",
-        f"{', '.join(weights) or 'at random'}; new layers at random.",
+        f"{', '.join(weights)}; new layers at random." if weights else "At random.",
         f"Epochs, times, scores and settings: {_CARD}.",
         "The epoch with the best score on the validation split, stage by stage.",
         _NO,

@@ -9,12 +9,13 @@ from typing import Any
 
 from mbdcnn.errors import UserError
 from mbdcnn.files import replacing
+from mbdcnn.layout import FINGERPRINT
 from serve import _card_results as results
 from serve._about import About, read_about
 from serve._card import ANSWERS, METHOD, USE
 from serve._card_training import training
 from serve._claim import claim_page
-from serve.verify import read_manifest
+from serve.verify import verify
 
 CARD, CLAIM = "MODEL_CARD.md", "CLAIM.md"
 _PAPER = "paper, Xception, 3,320 image labels"
@@ -49,14 +50,17 @@ def write_card(
         The files.
 
     Raises:
-        UserError: a document cannot be read or is none of ours.
+        UserError: a document cannot be read or is none of ours, or the repository is not as it was exported.
     """
-    manifest = read_manifest(repository)
+    manifest = verify(repository)
     measured = _metrics(scores)
     rows: dict[str, Any] = {_PAPER: _PAPER_SCORES} if paper else {}
     rows |= {"this model": measured, **{name: _metrics(path) for name, path in (compare or {}).items()}}
     said = read_about(about)
-    texts = {CARD: _card(manifest, measured, rows, said), CLAIM: claim_page(manifest, measured, said)}
+    texts = {
+        CARD: _card(manifest, _leakage(repository), measured, rows, said),
+        CLAIM: claim_page(manifest, measured, said),
+    }
     out.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         with replacing(out / name) as part:
@@ -74,7 +78,23 @@ def _metrics(path: Path) -> dict[str, Any]:
     raise UserError(f"{path} is no metrics.json of `mbdcnn evaluate`; name the one in the evaluation's folder.")
 
 
-def _card(manifest: Mapping[str, Any], scores: Mapping[str, Any], rows: Mapping[str, Any], about: About) -> str:
+def _leakage(repository: Path) -> str:
+    """What the training data's fingerprint says of pictures that several splits hold; nothing without one."""
+    path = repository / FINGERPRINT
+    pairs = json.loads(path.read_text(encoding="utf-8")).get("leakage") if path.is_file() else None
+    if pairs is None:
+        return ""
+    if not pairs:
+        return "No two pictures in different splits were found to show the same."
+    return (
+        f"Pairs of pictures in different splits that show the same: {len(pairs)}, which makes scores somewhat too "
+        f"good; `{FINGERPRINT}` names them."
+    )
+
+
+def _card(
+    manifest: Mapping[str, Any], leakage: str, scores: Mapping[str, Any], rows: Mapping[str, Any], about: About
+) -> str:
     name = f"MB-DCNN, version {manifest['version']}"
     answers = results.markdown(["answer", "what"], [[f"`{tensor}`", what] for tensor, what in ANSWERS.items()])
     parts = [
@@ -93,6 +113,7 @@ def _card(manifest: Mapping[str, Any], scores: Mapping[str, Any], rows: Mapping[
         about.data,
         f"People: {about.people}",
         f"Reference: {about.reference}",
+        leakage,
         "## Training",
         training(manifest["provenance"]),
         "## Results",
@@ -106,7 +127,7 @@ def _card(manifest: Mapping[str, Any], scores: Mapping[str, Any], rows: Mapping[
         "```bash\nmbdcnn evaluate --repository REPOSITORY --data DATA "
         f"--split {scores['split']}   # gives the figures above and the subgroups\n```",
         *_calibrated(manifest.get("calibration")),
-        results.trust(scores),
+        results.trust(scores, manifest.get("calibration")),
         "## Subgroups",
         "Dark surround, scale, hair and skin are told by simple image processing, which errs on some pictures; a wide "
         "interval says that the group is too small to tell.",

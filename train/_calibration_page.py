@@ -65,7 +65,11 @@ def write_page_of(
 def _cards(document: Mapping[str, Any]) -> str:
     scores, familiar = document["calibration"], document["familiarity"]["foreign"]["all"]
     rows = [
-        ("Temperature", f"{document['temperature']:.2f}", "above 1: the networks were too sure of themselves"),
+        (
+            "Temperature",
+            f"{document['temperature']:.2f}",
+            "above 1: the networks were too sure, below 1: not sure enough",
+        ),
         ("ECE after", f"{100 * scores['after']['ECE']:.1f}", f"before: {100 * scores['before']['ECE']:.1f}, percent"),
         ("Foreign pictures", f"{100 * familiar['AUROC']:.1f}", "AUROC of unfamiliarity, percent"),
     ]
@@ -105,7 +109,9 @@ def _reliability(bins: Mapping[str, list[dict[str, float]]]) -> str:
     for (name, found), colour in zip(bins.items(), (_GREY, SERIES_COLOURS[0]), strict=True):
         x, y, n = (np.array([bin_[key] for bin_ in found]) for key in ("confidence", "accuracy", "images"))
         axes.plot(x, y, color=colour, linewidth=1.6, label=name)
-        axes.scatter(x, y, s=8 + 260 * n / n.sum(), color=colour, edgecolor="white", linewidth=0.6, zorder=3)
+        axes.scatter(
+            x, y, s=8 + 260 * n / n.sum(), color=colour, edgecolor="white", linewidth=0.6, zorder=3, clip_on=False
+        )
     axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="confidence", ylabel="share that is right")
     legend_above(axes, columns=2)
     return svg_uri(figure)

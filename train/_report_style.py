@@ -7,6 +7,7 @@ STYLE = """
 .key i.dashed { border: 0; height: 3px;
   background: repeating-linear-gradient(90deg, currentColor 0 6px, transparent 6px 9px); }
 .key i.area { height: 12px; background: #f1f5f9; border: 1px solid #475569; }
+.box + .pair { margin-top: 14px; }
 .row { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)) minmax(190px, 1.25fr); gap: 12px;
   align-items: start; }
 figure svg { display: block; width: 100%; height: auto; border-radius: 5px; background: #e2e8f0; }

@@ -27,6 +27,7 @@ def trust_section(trust: Mapping[str, Any]) -> str:
         '<p class="note">ECE: how far confidence and the share of right answers are apart. Gain: how much better the '
         "least doubted answers are, from 0 for guessing to 1 for knowing the risk (risk-coverage curve; risk: 1 - JA, "
         "or a wrong class). An unfamiliar image lies farther from the training images than 95 % of those that the run "
-        "was calibrated on.</p>"
+        "was calibrated on; on these, the probabilities' scores are somewhat too good, and calibration.html has them "
+        "in folds.</p>"
     )
     return f'<h2>Calibration and doubt</h2><div class="box">{table(["", ""], rows)}{note}</div>'

@@ -1,5 +1,6 @@
 """The model card and the CLAIM checklist: every figure comes from a document, and what is missing is said."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -58,6 +59,7 @@ SCORES = {
 }
 MEASURES = {"AURC": 0.15, "random": 0.2, "oracle": 0.1, "gain": 0.5}
 CALIBRATION = {
+    "data": {"name": "isic2017", "fingerprint": "e" * 64},
     "split": "validation",
     "temperature": 1.6234,
     "calibration": {
@@ -101,6 +103,41 @@ def files(tmp_path):
     scores = tmp_path / "metrics.json"
     scores.write_text(json.dumps(SCORES))
     return repository, scores
+
+
+def test_a_split_that_was_calibrated_on_is_named(files, tmp_path):
+    repository, scores = files
+    warning = "fitted to these very images"
+    assert warning not in write_card(*files, tmp_path / "out")[0].read_text()
+    manifest = json.loads((repository / "manifest.json").read_text())
+    manifest["calibration"]["data"] = SCORES["data"]
+    (repository / "manifest.json").write_text(json.dumps(manifest))
+    assert warning in write_card(*files, tmp_path / "out")[0].read_text()
+    scores.write_text(json.dumps({**SCORES, "split": "test"}))
+    assert warning not in write_card(*files, tmp_path / "out")[0].read_text()
+
+
+@pytest.mark.parametrize(
+    ("leakage", "sentence"),
+    [
+        (None, ""),
+        ([], "No two pictures in different splits were found to show the same."),
+        (
+            [{"relation": "is the same file as"}] * 4,
+            "Pairs of pictures in different splits that show the same: 4, which",
+        ),
+    ],
+)
+def test_pictures_that_several_splits_hold_are_told(files, tmp_path, leakage, sentence):
+    repository, _ = files
+    fingerprint = json.dumps({"name": "isic2017"} if leakage is None else {"leakage": leakage})
+    (repository / "fingerprint.json").write_text(fingerprint)
+    manifest = json.loads((repository / "manifest.json").read_text())
+    digest = hashlib.sha256(fingerprint.encode()).hexdigest()
+    (repository / "manifest.json").write_text(json.dumps({**manifest, "files": {"fingerprint.json": digest}}))
+    text = write_card(*files, tmp_path / "out")[0].read_text()
+    assert sentence in text
+    assert ("different splits" in text) == (leakage is not None)
 
 
 def test_every_figure_of_the_documents_is_there(files, tmp_path):

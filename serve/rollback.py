@@ -22,14 +22,17 @@ def roll_back(repository: Path) -> dict[str, Any]:
         The repository's manifest.
 
     Raises:
-        UserError: not a model repository, there is no earlier version, or it is damaged; nothing was changed.
+        UserError: not a model repository, there is no earlier version, or it is damaged or laid out otherwise; nothing
+            was changed.
     """
     repository = repository.absolute()
     _earlier(repository)
     with replacement(repository) as building:
         before = _earlier(repository)  # again, now that no export can add one
         if not carry_over(repository, before, building):
-            raise UserError(f"Version {before} in {repository} is damaged; export the one that you want.")
+            raise UserError(
+                f"Version {before} in {repository} is damaged, or of another layout; export the run that you want."
+            )
         return finish(building, before, [before])
 
 

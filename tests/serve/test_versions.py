@@ -135,6 +135,17 @@ def test_a_full_disk_is_a_sentence_and_changes_nothing(exported, repository, tmp
     assert list(repository.parent.iterdir()) == [repository]
 
 
+def test_a_version_of_another_layout_is_neither_kept_nor_gone_back_to(exported, repository, tmp_path):
+    again(exported, repository)
+    own = repository / "mbdcnn" / "1" / "manifest.json"
+    own.write_text(json.dumps({**json.loads(own.read_text()), "format_version": _versions.FORMAT_VERSION - 1}))
+    before = snapshot(repository)
+    with pytest.raises(UserError, match=r"Version 1 in .* is damaged, or of another layout"):
+        roll_back(repository)
+    assert snapshot(repository) == before
+    assert not _versions.carry_over(repository, 1, tmp_path / "building")
+
+
 def test_a_damaged_version_is_not_kept(repository, tmp_path):
     assert _versions.carry_over(repository, 1, tmp_path / "whole")
     assert numbers(tmp_path / "whole") == {model: {"1"} for model in MODELS}

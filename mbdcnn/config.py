@@ -66,7 +66,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Random geometry, drawn once per sample and applied alike to image, mask and coarse mask.
+    """Random geometry, applied alike to image, mask and coarse mask, and random colour; drawn once per sample.
 
     Attributes:
         crop_probability: how often a central crop is taken.
@@ -78,6 +78,10 @@ class AugmentationConfig:
         zoom_max: largest magnification.
         horizontal_flip: probability.
         vertical_flip: probability.
+        brightness: largest change of the image's brightness to either side, as a share of it.
+        contrast: of its contrast, likewise.
+        saturation: of its saturation, likewise.
+        hue_deg: largest turn of its hue to either side, in degrees.
     """
 
     crop_probability: float = 1.0
@@ -89,6 +93,15 @@ class AugmentationConfig:
     zoom_max: float = 1.1
     horizontal_flip: float = 0.5
     vertical_flip: float = 0.5
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue_deg: float = 0.0
+
+    @property
+    def changes_colour(self) -> bool:
+        """Whether any colour may change."""
+        return any((self.brightness, self.contrast, self.saturation, self.hue_deg))
 
 
 @dataclass(frozen=True)
@@ -283,6 +296,11 @@ def _check(config: Config) -> None:
             "augmentation.crop_probability, horizontal_flip and vertical_flip are between 0 and 1",
         ),
         (0 < augmentation.crop_min <= 1, "augmentation.crop_min is above 0 and at most 1"),
+        (
+            all(0 <= share < 1 for share in (augmentation.brightness, augmentation.contrast, augmentation.saturation)),
+            "augmentation.brightness, contrast and saturation are at least 0 and below 1",
+        ),
+        (0 <= augmentation.hue_deg <= 180, "augmentation.hue_deg is between 0 and 180"),
         (
             0 < augmentation.zoom_min <= augmentation.zoom_max,
             "augmentation.zoom_min is above 0 and at most augmentation.zoom_max",

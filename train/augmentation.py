@@ -1,4 +1,7 @@
-"""The paper's random geometry as one crop and one affine matrix per sample, shared by image, mask and coarse mask."""
+"""What is drawn for each training sample: a crop and an affine matrix, shared by image and masks, and a colour change.
+
+The geometry is the paper's; it leaves the colours alone.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,20 @@ def draw_geometry(config: AugmentationConfig, image_size: int, rng: np.random.Ge
     offset = centre - inverse @ (centre + shift)
     start = np.full(2, (1 - fraction) / 2, np.float32)
     return Geometry(start, 1 - start, np.column_stack([inverse, offset]).astype(np.float32))
+
+
+def draw_colour(config: AugmentationConfig, rng: np.random.Generator) -> np.ndarray:
+    """Draw one sample's change of colour.
+
+    Args:
+        config: ranges.
+        rng: source of randomness, another one than the geometry's.
+
+    Returns:
+        `(4,)` float32: factors of brightness, contrast and saturation, and the hue's turn in degrees.
+    """
+    ranges = np.array([config.brightness, config.contrast, config.saturation, config.hue_deg])
+    return (np.array([1, 1, 1, 0]) + ranges * (2 * rng.random(4) - 1)).astype(np.float32)
 
 
 def upright() -> Geometry:

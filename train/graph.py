@@ -1,4 +1,4 @@
-"""The DALI graphs: decode, crop, resize, warp, normalise; each defined once for a CPU and a GPU."""
+"""The DALI graphs: decode, crop, resize, recolour, warp, normalise; each defined once for a CPU and a GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Source = Callable[[int], tuple[Sequence[np.ndarray], ...]]
 
 @pipeline_def
 def sample_graph(
-    source: Source, n_planes: int, spec: Preprocessing, augment: bool, upright: bool, gpu: bool
+    source: Source, n_planes: int, spec: Preprocessing, augment: bool, recolour: bool, upright: bool, gpu: bool
 ) -> tuple[DataNode, ...]:
     """Image, planes, label and index; every plane takes exactly the image's way, with nearest neighbours.
 
@@ -24,16 +24,19 @@ def sample_graph(
 
     Args:
         source: gives the batch of an iteration: encoded images, encoded planes, labels, indices, and of the geometry
-            (`train.augmentation.Geometry`) start, end and, to augment, matrix.
+            (`train.augmentation.Geometry`) start, end and, to augment, matrix, and to recolour
+            `train.augmentation.draw_colour`.
         n_planes: masks of each sample.
         spec: size, mean and deviation.
         augment: whether there are matrices to warp by.
+        recolour: whether there are changes of colour; what a warp fills in stays black.
         upright: whether the whole frame, not augmented, is wanted too, as the last output.
         gpu: decode with `mixed` and do everything after it on the GPU; masks are decoded on the CPU, as nvJPEG has no
             PNG.
     """
-    encoded, *rest = fn.external_source(source=source, num_outputs=5 + n_planes + augment, batch=True)
-    planes, (labels, indices, start, end, *matrix) = rest[:n_planes], rest[n_planes:]
+    encoded, *rest = fn.external_source(source=source, num_outputs=5 + n_planes + augment + recolour, batch=True)
+    planes, (labels, indices, start, end, *changes) = rest[:n_planes], rest[n_planes:]
+    matrix, colour = changes[:augment], changes[augment:]
     device = "mixed" if gpu else "cpu"
     frames: list[DataNode] = []
     if upright:
@@ -42,6 +45,9 @@ def sample_graph(
         image = _resized(whole, spec.image_size, start, end)
     else:
         image = _decoded_crop(encoded, device, spec.image_size, start, end)
+    if colour:
+        brightness, contrast, saturation, hue = (colour[0][i] for i in range(4))
+        image = fn.color_twist(image, brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
     if augment:
         image = fn.warp_affine(image, matrix=matrix[0], interp_type=types.INTERP_LINEAR, fill_value=0, inverse_map=True)
     outputs = [_normalised(image, spec)]

@@ -14,7 +14,7 @@ from torch import Tensor
 from mbdcnn.config import AugmentationConfig
 from mbdcnn.networks import binarise
 from mbdcnn.preprocessing import Preprocessing
-from train.augmentation import Geometry, draw_geometry, upright
+from train.augmentation import Geometry, draw_colour, draw_geometry, upright
 from train.encoded import EncodedFiles
 from train.graph import sample_graph
 from train.sampling import Batch, EvaluationOrder, TrainingOrder
@@ -88,8 +88,8 @@ class Loader:
         planes: names of each sample's masks.
         order: which samples, in which batches.
         preprocessing: size, mean and deviation.
-        augmentation: ranges of the random geometry; None leaves the frame as it is.
-        seed: of the geometry.
+        augmentation: ranges of the random geometry and colour; None leaves the frame as it is.
+        seed: of both.
         device: the trainer's.
         threads: of DALI's CPU operators.
         computed: further planes by name, from the whole frames that are not augmented; they too take the geometry.
@@ -162,6 +162,7 @@ class Loader:
             n_planes=len(self.planes),
             spec=self.preprocessing,
             augment=self.augmentation is not None,
+            recolour=self._recolours,
             upright=upright,
             gpu=gpu,
             batch_size=self._largest,
@@ -191,6 +192,7 @@ class Loader:
         batch = self._batches[iteration]
         samples = [self.samples[i] for i in batch.indices]
         geometry = self._geometry(batch)
+        colours = self._colours(batch)
         return (
             [self._files.read(s.image) for s in samples],
             *([self._files.read(s.planes[k]) for s in samples] for k in range(len(self.planes))),
@@ -199,6 +201,7 @@ class Loader:
             [g.crop_start for g in geometry],
             [g.crop_end for g in geometry],
             *([[g.matrix for g in geometry]] if self.augmentation else []),
+            *([colours] if colours else []),
         )
 
     def _geometry(self, batch: Batch) -> list[Geometry]:
@@ -206,6 +209,18 @@ class Loader:
             return [upright()] * len(batch.positions)
         sources = (np.random.default_rng([self.seed, self._epoch, position]) for position in batch.positions)
         return [draw_geometry(self.augmentation, self.preprocessing.image_size, rng) for rng in sources]
+
+    @property
+    def _recolours(self) -> bool:
+        return self.augmentation is not None and self.augmentation.changes_colour
+
+    def _colours(self, batch: Batch) -> list[np.ndarray]:
+        """Of each sample; of none where no colour changes."""
+        if not self._recolours:
+            return []
+        assert self.augmentation
+        sources = (np.random.default_rng([self.seed, self._epoch, position, 1]) for position in batch.positions)
+        return [draw_colour(self.augmentation, rng) for rng in sources]
 
     def _completed(self, batch: Batch, outputs: dict[str, Tensor]) -> LoadedBatch:
         planes = {name: outputs[name] for name in self.planes}

@@ -11,13 +11,14 @@ from PIL import Image
 from mbdcnn.config import AugmentationConfig
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.preprocessing import Preprocessing, decode_image, prepare
-from train.augmentation import draw_geometry
+from train.augmentation import draw_colour, draw_geometry
 from train.graph import sample_graph
 from train.pipeline import LoadedBatch, Loader, Sample
 from train.sampling import EvaluationOrder, TrainingOrder
 
 SPEC = Preprocessing(64, mean=(0.5, 0.4, 0.6), std=(0.5, 0.25, 0.3))
 CPU = torch.device("cpu")
+COLOURS = {"brightness": 0.3, "contrast": 0.2, "saturation": 0.4, "hue_deg": 10.0}
 STILL = AugmentationConfig(
     crop_probability=0, rotation_deg=0, shear_rad=0, shift_px=0, zoom_max=1, horizontal_flip=0, vertical_flip=0
 )
@@ -85,8 +86,45 @@ def test_geometry_is_the_matrix_that_was_drawn(sample: Manifest) -> None:
         torch.testing.assert_close(flipped.images, still.images.flip(3), atol=0.02, rtol=0)
 
 
+def pixels(batch: LoadedBatch) -> torch.Tensor:
+    """Images `(B, 3, S, S)` as they were before they were normalised, 0 to 255."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (SPEC.mean, SPEC.std))
+    return 255 * (batch.images * std + mean)
+
+
+def test_colours_change_and_nothing_else(sample: Manifest) -> None:
+    bright, grey = replace(STILL, brightness=0.3), replace(STILL, saturation=0.9)
+    for plain, brightened, faded in zip(*(epoch(loader(sample, c), 0) for c in (STILL, bright, grey)), strict=True):
+        torch.testing.assert_close(brightened.planes["truth"], plain.planes["truth"], rtol=0, atol=0)
+        for before, after in zip(pixels(plain), pixels(brightened), strict=True):
+            factor = (after / before)[(before > 40) & (before < 190)].median()  # brighter ones may be cut at 255
+            assert 0.7 <= factor <= 1.3
+            torch.testing.assert_close(after, (before * factor).clamp(max=255), rtol=0.02, atol=1)
+        luminance = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+        weighted = [(luminance * pixels(batch)).sum(1) for batch in (plain, faded)]
+        assert (weighted[1] - weighted[0]).abs().mean() < 1  # but where a channel would leave its range
+        assert (pixels(faded) - pixels(plain)).abs().max() > 10
+    moved, recoloured = (
+        epoch(loader(sample, config), 0) for config in (AugmentationConfig(), AugmentationConfig(**COLOURS))
+    )
+    for a, b in zip(moved, recoloured, strict=True):
+        torch.testing.assert_close(a.planes["truth"], b.planes["truth"], rtol=0, atol=0)
+        assert not torch.equal(a.images, b.images)
+
+
+def test_drawn_colours_stay_in_their_ranges() -> None:
+    config = AugmentationConfig(**COLOURS)
+    drawn = np.stack([draw_colour(config, np.random.default_rng(i)) for i in range(500)])
+    limits = np.array(list(COLOURS.values()))
+    offsets = np.abs(drawn - [1, 1, 1, 0])
+    assert (offsets <= limits + 1e-6).all()
+    assert (offsets.max(0) > 0.95 * limits).all()
+    still = draw_colour(AugmentationConfig(), np.random.default_rng(0))
+    np.testing.assert_array_equal(still, [1, 1, 1, 0])
+
+
 def test_batches_depend_on_seed_and_epoch_alone(sample: Manifest) -> None:
-    augmentation = AugmentationConfig()
+    augmentation = AugmentationConfig(**COLOURS)
     first = loader(sample, augmentation, threads=1)
     wanted = [epoch(first, 0), epoch(first, 1)]
     other = loader(sample, augmentation, threads=3)
@@ -160,7 +198,10 @@ def test_computed_planes_equal_stored_ones(sample: Manifest, tmp_path: Path) -> 
         path = tmp_path / f"{row.image.stem}.png"
         Image.fromarray(mask[0].numpy().astype(np.uint8) * 255).save(path)
         stored.append(Sample(row.image, (path,), row.label))
-    for augmentation, order in ((AugmentationConfig(), TrainingOrder(24, 10, 1)), (None, EvaluationOrder(24, 10))):
+    for augmentation, order in (
+        (AugmentationConfig(**COLOURS), TrainingOrder(24, 10, 1)),
+        (None, EvaluationOrder(24, 10)),
+    ):
         read = Loader(stored, ["guide"], order, SPEC, augmentation, 0, CPU)
         computed = Loader(rows, ["truth"], order, SPEC, augmentation, 0, CPU, computed={"guide": segment})
         for a, b in zip(epoch(read, 0), epoch(computed, 0), strict=True):
@@ -192,6 +233,7 @@ def test_the_same_definition_makes_the_gpu_graph() -> None:
             n_planes=2,
             spec=SPEC,
             augment=True,
+            recolour=True,
             upright=False,
             gpu=on_gpu,
             batch_size=4,
@@ -202,5 +244,5 @@ def test_the_same_definition_makes_the_gpu_graph() -> None:
     )
     assert gpu.count(b"mixed") == cpu.count(b"mixed") + 1  # once in both: the name of a default
     assert gpu.count(b"gpu") > cpu.count(b"gpu")
-    for step in (b"Resize", b"WarpAffine", b"CropMirrorNormalize"):
+    for step in (b"Resize", b"ColorTwist", b"WarpAffine", b"CropMirrorNormalize"):
         assert gpu.count(step) == cpu.count(step) > 0

@@ -1,6 +1,6 @@
 """The models' configurations: one description, and profiles that say on what it runs.
 
-A model's `config.pbtxt` in `model_repository/` is its contract: name, tensors, largest batch, and the steps of the
+A model's `config.pbtxt` in `templates/` is its contract: name, tensors, largest batch, and the steps of the
 ensemble `mbdcnn`. `profiles/` and a model's own `<profile>.pbtxt` add what runs it. The export writes the profile
 `embedded` as `<model>/config.pbtxt`, and the others as `<model>/configs/<profile>.pbtxt`, which
 `mbdcnn serve --profile <profile>` or `tritonserver --model-config-name=<profile>` chooses.
@@ -18,7 +18,7 @@ from mbdcnn.preprocessing import MAX_ENCODED_BYTES, MAX_PIXELS
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-SOURCE = Path(__file__).parent / "model_repository"
+SOURCE = Path(__file__).parent / "templates"
 MODELS = tuple(sorted(path.parent.name for path in SOURCE.glob("*/config.pbtxt")))
 # The last is `production` but for the models that have a `production-dali.pbtxt`.
 EMBEDDED = "embedded"

@@ -130,7 +130,7 @@ class Installation:
             "LD_LIBRARY_PATH": ":".join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
             "OMP_NUM_THREADS": "1",
-            "MBDCNN_METRICS_PORT": str(given.ports.metrics),  # model_repository/backlog.py asks there
+            "MBDCNN_METRICS_PORT": str(given.ports.metrics),  # templates/backlog.py asks there
             **_KEEP_MEMORY,
         }
 

@@ -13,6 +13,7 @@ from mbdcnn.cli._shared import FOLDER, answer, json_option
 from mbdcnn.errors import UserError
 
 _SECONDS = click.FloatRange(min=0, min_open=True)
+_RELEASED = "[default: the released networks]"
 
 
 @click.command()
@@ -82,7 +83,7 @@ def card(
 
 
 @click.command()
-@click.option("--repository", type=FOLDER, required=True, help="Model repository that `mbdcnn export` wrote.")
+@click.option("--repository", type=FOLDER, help=f"Model repository that `mbdcnn export` wrote.  {_RELEASED}")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind; loopback unless told otherwise.")
 @click.option("--http-port", default=8000, show_default=True)
 @click.option("--grpc-port", default=8001, show_default=True)
@@ -118,7 +119,7 @@ def card(
 )
 @click.option("--start-timeout", type=_SECONDS, default=180.0, show_default=True, help="Seconds to the first answer.")
 def serve(
-    repository: Path,
+    repository: Path | None,
     host: str,
     http_port: int,
     grpc_port: int,
@@ -136,11 +137,12 @@ def serve(
 ) -> None:
     """Serve a model repository with Triton until Ctrl-C."""
     from serve._tls import ServerTls
+    from serve.released import RELEASED
     from serve.server import serve as run_server
 
     tls = ServerTls.of(tls_cert, tls_key, tls_client_ca)
     run_server(
-        repository,
+        repository or RELEASED,
         host=host,
         http_port=http_port,
         grpc_port=grpc_port,
@@ -158,7 +160,8 @@ def serve(
 
 @click.command()
 @click.argument("images", nargs=-1, type=FOLDER, required=True)
-@click.option("--url", default="127.0.0.1:8001", show_default=True, help="The server's gRPC address, HOST:PORT.")
+@click.option("--url", help="A server's gRPC address, HOST:PORT.  [default: 127.0.0.1:8001, or a server for this call]")
+@click.option("--repository", type=FOLDER, help=f"To serve for this call, where no server is asked.  {_RELEASED}")
 @click.option("--out", type=FOLDER, help="Folder for masks, maps, overlays and predictions.csv.")
 @click.option("--model", type=click.Choice(["mbdcnn", "mbdcnn_fused"]), default="mbdcnn", show_default=True)
 @click.option("--concurrency", type=click.IntRange(1, 256), default=4, show_default=True, help="Images on the way.")
@@ -171,7 +174,8 @@ def serve(
 @json_option
 def predict(
     images: tuple[Path, ...],
-    url: str,
+    url: str | None,
+    repository: Path | None,
     out: Path | None,
     model: str,
     concurrency: int,
@@ -183,17 +187,23 @@ def predict(
     tls_server_name: str | None,
     as_json: bool,
 ) -> None:
-    """Ask a server for the diagnosis and the lesion mask of images or folders of images."""
+    """Ask for the diagnosis and the lesion mask of images or folders of images.
+
+    Asks the server that --url names or that runs on this machine; where none does, one is started for this call.
+    """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC's own log says of a failure, our sentence says too
     from serve.client import Client, Retry, TlsFiles, wait_until_ready
     from serve.predict import predict_files
+    from serve._own_server import server_for
 
     encrypted = tls_ca or tls_cert or tls_key or tls_server_name
     tls = TlsFiles(tls_ca, tls_cert, tls_key, tls_server_name) if encrypted else None
-    wait_until_ready(url, wait, model=model, tls=tls)
-    # more patient than a program that answers somebody: a server that restarts is back within ten seconds or so
-    with Client(url, deadline, model=model, tls=tls, retry=Retry(attempts=10)) as client:
-        answers = predict_files(client, list(images), out, in_flight=concurrency, progress=sys.stderr.isatty())
+    url = url or ("127.0.0.1:8001" if encrypted else None)
+    with server_for(url, repository, wait, lambda line: click.echo(line, err=True)) as address:
+        wait_until_ready(address, wait, model=model, tls=tls)
+        # more patient than a program that answers somebody: a server that restarts is back within ten seconds or so
+        with Client(address, deadline, model=model, tls=tls, retry=Retry(attempts=10)) as client:
+            answers = predict_files(client, list(images), out, in_flight=concurrency, progress=sys.stderr.isatty())
     if as_json:
         click.echo(json.dumps(answers, indent=2))
     if any("error" in answer for answer in answers):

@@ -117,7 +117,7 @@ before = set(sys.modules)
 import mbdcnn.cli, serve.server, serve.probe, serve.verify, serve._live, serve._supervisor
 import google.protobuf.text_format
 from tritonclient.grpc import model_config_pb2
-sys.path[:0] = ["serve/model_repository", "mbdcnn"]
+sys.path[:0] = ["serve/templates", "mbdcnn"]
 import network, images
 print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
 """

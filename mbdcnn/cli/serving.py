@@ -192,9 +192,9 @@ def predict(
     Asks the server that --url names or that runs on this machine; where none does, one is started for this call.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC's own log says of a failure, our sentence says too
+    from serve._own_server import server_for
     from serve.client import Client, Retry, TlsFiles, wait_until_ready
     from serve.predict import predict_files
-    from serve._own_server import server_for
 
     encrypted = tls_ca or tls_cert or tls_key or tls_server_name
     tls = TlsFiles(tls_ca, tls_cert, tls_key, tls_server_name) if encrypted else None

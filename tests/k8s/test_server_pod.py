@@ -52,6 +52,15 @@ def test_the_init_container_lets_a_whole_repository_pass_and_no_other(models: Ca
     assert "is missing or damaged" in _run(verify, machine).stderr
 
 
+def test_the_released_networks_pass_once_they_are_placed(tmp_path: Path) -> None:
+    machine = Machine(places={"/models/": f"{tmp_path}/"})
+    for code in (0, 2):  # they are placed once
+        placed = _run(_template("CronJob", "place-released-model")["containers"][0], machine)
+        assert placed.returncode == code, placed.stderr
+    (verify,) = _template("Deployment", "server")["initContainers"]
+    assert _run(verify, machine).returncode == 0
+
+
 @pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])
 def test_the_probes_ask_for_a_real_answer(pod: ServerPod, probe: str) -> None:
     before = _answers(pod)

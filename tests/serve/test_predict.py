@@ -132,6 +132,19 @@ def _predict(url, *words):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.server
+def test_where_no_server_is_asked_one_answers_for_the_call(exported, folder, tmp_path):
+    words = ["predict", folder, "--repository", exported.repository, "--json"]
+    command = [sys.executable, "-m", "mbdcnn", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("Starting a server for this call; `mbdcnn serve` keeps one ...\n")
+    assert ["error" in answer for answer in json.loads(done.stdout)] == [False, False]
+    done = subprocess.run([*command, "--url", "127.0.0.1:9"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--url asks a server that runs and --repository starts one; leave one of them out." in done.stderr
+
+
 def _rows(out):
     with (out / "predictions.csv").open(newline="") as file:
         return list(csv.DictReader(file))

@@ -1,5 +1,6 @@
 """The real ISIC-2017 images, where they are at hand: MBDCNN_ISIC2017 names their folder."""
 
+import json
 import os
 from pathlib import Path
 
@@ -10,9 +11,13 @@ import torch
 from mbdcnn.data.index import index_folder, summarise
 from mbdcnn.data.manifest import Manifest
 from mbdcnn.preprocessing import Preprocessing, decode_image, decode_mask, prepare
+from serve.answers import RepositoryNetworks
+from serve.released import RELEASED
+from train.evaluate import evaluate
 from train.pipeline import Loader, Sample
 from train.sampling import EvaluationOrder
 
+MEASURED = Path(__file__).parents[1] / "benchmarks" / "results" / "isic2017-release" / "metrics.json"
 FOLDER = Path(os.environ.get("MBDCNN_ISIC2017", Path(__file__).parents[2] / "shared" / "data" / "isic2017"))
 pytestmark = [
     pytest.mark.isic,
@@ -33,6 +38,17 @@ def test_every_image_mask_and_label_is_found(manifest: Manifest) -> None:
     assert (validation["images"], validation["masks"], validation["labels"]) == (150, 150, 150)
     assert training["classes"] == {"nevus": 1372, "melanoma": 374, "seborrheic_keratosis": 254}
     assert validation["classes"] == {"nevus": 78, "melanoma": 30, "seborrheic_keratosis": 42}
+
+
+@pytest.mark.slow
+def test_the_released_networks_score_what_their_card_says(manifest: Manifest, tmp_path: Path) -> None:
+    filed = json.loads(MEASURED.read_text())
+    networks = RepositoryNetworks(RELEASED)
+    found = evaluate(networks, manifest, "validation", tmp_path, networks.preprocessing, classes=networks.classes)
+    for mask in ("coarse", "enhanced"):
+        assert found[mask] == pytest.approx(filed[mask], abs=1e-3)
+    assert found["classification"]["mean_AUC"] == pytest.approx(filed["classification"]["mean_AUC"], abs=2e-3)
+    assert found["trust"]["calibration"] == pytest.approx(filed["trust"]["calibration"], abs=5e-3)
 
 
 def test_dali_and_the_server_see_the_same_pixels(manifest: Manifest) -> None:

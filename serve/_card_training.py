@@ -96,5 +96,7 @@ def _augmentation(settings: Settings) -> str:
     return (
         "central crop of {crop_min:g} to 1 of each side (probability {crop_probability:g}), rotation to "
         "{rotation_deg:g} degrees, shear to {shear_rad:g} rad, shift to {shift_px:g} pixels, zoom {zoom_min:g} to "
-        "{zoom_max:g}, flips with probability {horizontal_flip:g} (horizontal) and {vertical_flip:g} (vertical)"
+        "{zoom_max:g}, flips with probability {horizontal_flip:g} (horizontal) and {vertical_flip:g} (vertical), "
+        "brightness, contrast, saturation and hue by up to {brightness:.0%}, {contrast:.0%}, {saturation:.0%} and "
+        "{hue_deg:g} degrees"
     ).format(**found)

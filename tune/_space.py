@@ -167,7 +167,7 @@ def configured(config: Config, point: Point, seed: int) -> Config:
 
 
 def _augmented(config: Config, strength: float) -> list[str]:
-    """The geometry of the settings, made weaker or stronger; flips, which have no strength, stay."""
+    """Geometry and colours of the settings, changed less or more; flips, which have no strength, stay."""
     given = config.augmentation
     values = {
         "crop_min": max(0.1, 1 - strength * (1 - given.crop_min)),
@@ -176,6 +176,10 @@ def _augmented(config: Config, strength: float) -> list[str]:
         "shift_px": strength * given.shift_px,
         "zoom_min": max(0.1, 1 - strength * (1 - given.zoom_min)),
         "zoom_max": 1 + strength * (given.zoom_max - 1),
+        "brightness": min(0.9, strength * given.brightness),
+        "contrast": min(0.9, strength * given.contrast),
+        "saturation": min(0.9, strength * given.saturation),
+        "hue_deg": min(180.0, strength * given.hue_deg),
     }
     return [f"{AUGMENTATION}.{name}={value:.{_DIGITS}g}" for name, value in values.items()]
 

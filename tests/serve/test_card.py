@@ -186,13 +186,15 @@ def test_the_training_settings_are_those_of_the_run(files, tmp_path):
     assert "| setting | coarse | mask | enhanced |" in text
     assert "| encoder | tf_efficientnet_lite0 | tf_efficientnet_lite0 | tf_efficientnet_lite0 |" in text
     assert "| input, pixels | 224 x 224 | 224 x 224 | 224 x 224 |" in text
-    assert "| epochs, at most | 16 | 9 | 6 |" in text
-    assert "| images a step | 16 | 32 | 16 |" in text
-    assert f"| learning rate | {' | '.join(['0.0003, poly, 125 steps of warm-up'] * 3)} |" in text
+    assert "| epochs, at most | 16 | 9 | 9 |" in text
+    assert "| images a step | 16 | 16 | 16 |" in text
+    rates = [f"{rate}, cosine, 125 steps of warm-up" for rate in ("0.0005", "0.0003", "0.0003")]
+    assert f"| learning rate | {' | '.join(rates)} |" in text
     assert "| loss | Dice + 0.05 rank (K 30, margin 0.3) | cross-entropy, classes drawn equally often | Dice |" in text
     assert "| EMA of the weights | 0.998 | 0.998 | 0.998 |" in text
-    assert "| weight decay | off | off | off |" in text
-    assert "Augmentation, all stages: central crop of 0.5 to 1 of each side (probability 0.5), rotation to 10" in text
+    assert "| weight decay | 0.01 | 0.01 | 0.01 |" in text
+    assert "Augmentation, all stages: central crop of 0.5 to 1 of each side (probability 0.5), rotation to 20" in text
+    assert "by up to 20%, 20%, 20% and 8 degrees" in text
     assert str(tmp_path) not in text
 
 

@@ -75,6 +75,8 @@ def test_a_point_becomes_settings() -> None:
 def test_augmentation_has_a_strength(strength: float) -> None:
     given, got = COMPACT.augmentation, configured(COMPACT, {AUGMENTATION: strength}, 0).augmentation
     assert got.rotation_deg == pytest.approx(strength * given.rotation_deg)
+    assert got.saturation == pytest.approx(strength * given.saturation)
+    assert got.hue_deg == pytest.approx(strength * given.hue_deg)
     assert got.shift_px == pytest.approx(strength * given.shift_px)
     assert got.crop_min == pytest.approx({0.0: 1.0, 1.0: given.crop_min, 2.0: 0.1}[strength])
     assert got.zoom_min == pytest.approx(1 - strength * (1 - given.zoom_min))
@@ -86,10 +88,10 @@ def test_further_settings_on_request() -> None:
     grid = space.grid()
     assert grid is not None
     assert len(grid) == 20 * 3 * 3 * 2
-    assert {p[RATE] for p in grid} == {1e-4, 3e-4, 9e-4}
+    assert {p[RATE] for p in grid} == {1.7e-4, 5e-4, 1.5e-3}
     assert {p[ENCODER] for p in grid} == {"tf_efficientnet_lite0", "resnet34"}
     wide = space_of("wide", ["learning_rate"], [], COMPACT)
-    assert all(3e-5 <= float(p[RATE]) <= 3e-3 for p in wide.draw(50, 0))
+    assert all(5e-5 <= float(p[RATE]) <= 5e-3 for p in wide.draw(50, 0))
 
 
 def test_unknown_names_are_answered_with_the_near_one() -> None:

@@ -197,8 +197,8 @@ class _Training:
             self._save()
 
     def _measures(self) -> dict[str, float]:
-        """Validate; on the way, stop if asked to."""
-        with self.strategy.gathered() as network, torch.no_grad(), self.autocast:
+        """Validate, in full precision as the network will serve; on the way, stop if asked to."""
+        with self.strategy.gathered() as network, torch.no_grad():
             measures = self.task.validate(self._judged(network).eval(), self.monitor.pictures)
         if measures is None:
             self._stop()

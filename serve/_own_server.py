@@ -12,6 +12,7 @@ from serve._ports import LOOPBACK, Ports
 from serve.released import RELEASED
 from serve.server import TritonServer
 
+HERE = f"{LOOPBACK}:{Ports().grpc}"  # where `mbdcnn serve` listens
 _A_MOMENT_S = 1.0  # for another program on this machine to accept a connection
 
 
@@ -34,7 +35,7 @@ def server_for(url: str | None, repository: Path | None, wait: float, say: Calla
     if url is not None and repository is not None:
         raise UserError("--url asks a server that runs and --repository starts one; leave one of them out.")
     if repository is None and (url is not None or wait > 0 or _listens(Ports().grpc)):
-        yield url or f"{LOOPBACK}:{Ports().grpc}"
+        yield url or HERE
         return
     say("Starting a server for this call; `mbdcnn serve` keeps one ...")
     with TritonServer(repository or RELEASED) as server:

@@ -162,7 +162,7 @@ class Loader:
             n_planes=len(self.planes),
             spec=self.preprocessing,
             augment=self.augmentation is not None,
-            recolour=self._recolours,
+            recolour=self.augmentation is not None and self.augmentation.changes_colour,
             upright=upright,
             gpu=gpu,
             batch_size=self._largest,
@@ -207,20 +207,17 @@ class Loader:
     def _geometry(self, batch: Batch) -> list[Geometry]:
         if self.augmentation is None:
             return [upright()] * len(batch.positions)
-        sources = (np.random.default_rng([self.seed, self._epoch, position]) for position in batch.positions)
-        return [draw_geometry(self.augmentation, self.preprocessing.image_size, rng) for rng in sources]
-
-    @property
-    def _recolours(self) -> bool:
-        return self.augmentation is not None and self.augmentation.changes_colour
+        return [draw_geometry(self.augmentation, self.preprocessing.image_size, rng) for rng in self._chances(batch)]
 
     def _colours(self, batch: Batch) -> list[np.ndarray]:
         """Of each sample; of none where no colour changes."""
-        if not self._recolours:
+        if self.augmentation is None or not self.augmentation.changes_colour:
             return []
-        assert self.augmentation
-        sources = (np.random.default_rng([self.seed, self._epoch, position, 1]) for position in batch.positions)
-        return [draw_colour(self.augmentation, rng) for rng in sources]
+        return [draw_colour(self.augmentation, rng) for rng in self._chances(batch, 1)]
+
+    def _chances(self, batch: Batch, *stream: int) -> Iterator[np.random.Generator]:
+        """A source of randomness for each sample, whatever else is drawn; another one for each stream."""
+        return (np.random.default_rng([self.seed, self._epoch, position, *stream]) for position in batch.positions)
 
     def _completed(self, batch: Batch, outputs: dict[str, Tensor]) -> LoadedBatch:
         planes = {name: outputs[name] for name in self.planes}

@@ -192,13 +192,13 @@ def predict(
     Asks the server that --url names or that runs on this machine; where none does, one is started for this call.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC's own log says of a failure, our sentence says too
-    from serve._own_server import server_for
+    from serve._own_server import HERE, server_for
     from serve.client import Client, Retry, TlsFiles, wait_until_ready
     from serve.predict import predict_files
 
     encrypted = tls_ca or tls_cert or tls_key or tls_server_name
     tls = TlsFiles(tls_ca, tls_cert, tls_key, tls_server_name) if encrypted else None
-    url = url or ("127.0.0.1:8001" if encrypted else None)
+    url = url or (HERE if encrypted else None)
     with server_for(url, repository, wait, lambda line: click.echo(line, err=True)) as address:
         wait_until_ready(address, wait, model=model, tls=tls)
         # more patient than a program that answers somebody: a server that restarts is back within ten seconds or so

@@ -13,8 +13,9 @@ from mbdcnn.data.sample import draw
 from mbdcnn.errors import UserError
 from mbdcnn.preprocessing import MASK_THRESHOLD, Preprocessing, prepare, restore
 from serve._form import Form
-from serve._graphs import CHAIN, GRAPHS
+from serve._graphs import CHAIN
 from serve._profiles import FUSED
+from serve._sessions import ask, open_network
 
 if TYPE_CHECKING:
     from mbdcnn.networks import MutualBootstrap
@@ -84,7 +85,7 @@ def check_parity(
     _judge(**chain, at_most=at_most, at_least=at_least)
     fused = None
     if form.fused:
-        one = _run(repository, version, FUSED, {"image": inputs})
+        one = ask(open_network(repository, FUSED, version), {"image": inputs})
         fused = _compare(images, expected, coarse, {**one, "cam": one["cam_out"]})
         _judge(**fused, at_most=at_most, at_least=at_least)
     return {
@@ -125,22 +126,8 @@ def run_chain(repository: Path, version: int, inputs: np.ndarray) -> dict[str, n
     """All tensors of the chain for images `(B, 3, S, S)`, as the ensemble computes them."""
     tensors: dict[str, np.ndarray] = {"image": inputs}
     for name in CHAIN:
-        feed = {i: tensors[i] for i in GRAPHS[name].inputs}
-        tensors |= _run(repository, version, name, feed)
+        tensors |= ask(open_network(repository, name, version), tensors)
     return tensors
-
-
-def _run(repository: Path, version: int, model: str, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """All outputs of one network."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # PyTorch's threads share the cores
-    path = repository / model / str(version) / "model.onnx"
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    outputs = [o.name for o in session.get_outputs()]
-    return dict(zip(outputs, session.run(outputs, feed), strict=True))
 
 
 def _native(image: np.ndarray, probability: np.ndarray) -> np.ndarray:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mbdcnn.errors import UserError
 from mbdcnn.networks import Prediction
 from mbdcnn.preprocessing import Preprocessing
 from serve._graphs import CHAIN
+from serve._sessions import ask, open_network
 from serve.verify import verify
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
 
 
 class RepositoryNetworks:
@@ -40,15 +36,13 @@ class RepositoryNetworks:
         self.version = int(manifest["version"])
         self.classes = tuple(manifest["classes"])
         self.preprocessing = Preprocessing(spec["image_size"], tuple(spec["mean"]), tuple(spec["std"]))
-        self._sessions = {name: _session(repository / name / str(self.version) / "model.onnx") for name in CHAIN}
+        self._sessions = {name: open_network(repository, name, self.version) for name in CHAIN}
 
     def __call__(self, images: Tensor) -> Prediction:
         """What the ensemble says of normalised images `(B, 3, S, S)`; of doubts what its version has."""
         tensors: dict[str, np.ndarray] = {"image": images.numpy()}
         for session in self._sessions.values():
-            feed = {tensor.name: tensors[tensor.name] for tensor in session.get_inputs()}
-            names = [tensor.name for tensor in session.get_outputs()]
-            tensors |= zip(names, session.run(names, feed), strict=True)
+            tensors |= ask(session, tensors)
         found = {name: torch.from_numpy(np.asarray(tensor)) for name, tensor in tensors.items()}
         return Prediction(
             # of an export from before it had the probability, the mask: its rim is a pixel of the network's wide
@@ -62,14 +56,3 @@ class RepositoryNetworks:
             unfamiliarity=found.get("unfamiliarity"),
             mask_doubt=found.get("mask_doubt"),
         )
-
-
-def _session(path: Path) -> InferenceSession:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UserError("onnxruntime is not installed; install it with `pip install 'mbdcnn[serve]'`.") from None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding threads share the cores
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

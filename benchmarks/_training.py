@@ -43,7 +43,7 @@ def make_task(config: Config, stage: str, process: Process, samples: Sequence[Sa
         process.threads,
     )
     if stage == "mask":
-        return MaskTask(MaskCN(config.network), loader, loader, process)
+        return MaskTask(MaskCN(config.network), loader, loader, process, config.mask.label_smoothing)
     loss = HybridLoss(config.loss.lambda_rank, config.loss.top_k, config.loss.margin)
     if stage == "coarse":
         return CoarseTask(CoarseSN(config.network), loader, loader, process, loss)

@@ -36,6 +36,8 @@ class NetworkConfig:
         output_stride: of the last feature maps; 16 keeps 14 x 14 maps at 224 x 224.
         decoder_channels: width of the DeepLabv3+ decoder.
         decoder_dropout: probability in the decoder's pyramid pooling.
+        drop_path: of stochastic depth (Huang et al., ECCV 2016) in the encoders: how often the deepest residual block is
+            skipped in training, shallower ones proportionally less.
         mask_channel: mask-CN sees the coarse mask as its 4th input channel; without, it sees the image alone.
         e_layer: where the activation map enters enhanced-SN: after the `encoder` (the paper's text), after `aspp`, the
             decoder's pyramid pooling (the authors' code), or in the `decoder` alone, which then sees the map in place
@@ -50,6 +52,7 @@ class NetworkConfig:
     output_stride: int = 16
     decoder_channels: int = 256
     decoder_dropout: float = 0.5
+    drop_path: float = 0.0
     mask_channel: bool = True
     e_layer: str = "encoder"
     classes: tuple[str, ...] = CLASSES
@@ -115,6 +118,7 @@ class StageConfig:
         learning_rate: of Adam, at the start.
         schedule: of the learning rate: `constant`, `poly` (decays as (1 - step / steps) ** 0.9) or `cosine`.
         balanced: draw the classes equally often (mask-CN only).
+        label_smoothing: share of each label that is spread evenly over the classes (mask-CN only).
     """
 
     epochs: int = 100
@@ -123,6 +127,7 @@ class StageConfig:
     learning_rate: float = 1e-4
     schedule: str = "poly"
     balanced: bool = False
+    label_smoothing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -273,6 +278,7 @@ def _check(config: Config) -> None:
         (all(s > 0 for s in config.preprocessing.std), "preprocessing.std is above 0"),
         (config.network.output_stride in (8, 16), "network.output_stride is 8 or 16"),
         (0 <= config.network.decoder_dropout < 1, "network.decoder_dropout is at least 0 and below 1"),
+        (0 <= config.network.drop_path < 1, "network.drop_path is at least 0 and below 1"),
         (config.network.e_layer in E_LAYER_PLACES, f"network.e_layer is one of {', '.join(E_LAYER_PLACES)}"),
         (
             len(set(config.network.classes)) == len(config.network.classes) > 0,
@@ -314,6 +320,7 @@ def _check(config: Config) -> None:
             (stage.patience >= 1, f"{name}.patience is at least 1"),
             (stage.batch_size >= 2, f"{name}.batch_size is at least 2"),
             (stage.learning_rate > 0, f"{name}.learning_rate is above 0"),
+            (0 <= stage.label_smoothing < 1, f"{name}.label_smoothing is at least 0 and below 1"),
             (stage.schedule in SCHEDULES, f"{name}.schedule is one of {', '.join(SCHEDULES)}"),
         ]
     for holds, rule in rules:

@@ -15,6 +15,7 @@ _EVERY_STAGE = (
     "preprocessing.",
     "network.weights",
     "network.output_stride",
+    "network.drop_path",
     "augmentation.",
     *_ENGINE,
 )
@@ -43,7 +44,8 @@ _READ = {
         "supervision.",
     ),
 }
-_FITS = ("network.", "preprocessing.")  # what a network must share with those built on it; pretrained weights need not
+_FITS = ("network.", "preprocessing.")  # what a network must share with those built on it
+_FITS_ANYWAY = ("network.weights", "network.drop_path")  # which say how it is trained, not what it is
 
 
 def needs(config: Config, stage: str) -> tuple[str, ...]:
@@ -73,7 +75,7 @@ def is_read(name: str, stage: str) -> bool:
 
 def must_fit(name: str, stage: str) -> bool:
     """Whether stages that build on a stage need the same value of a setting."""
-    return is_read(name, stage) and name.startswith(_FITS) and name != "network.weights"
+    return is_read(name, stage) and name.startswith(_FITS) and name not in _FITS_ANYWAY
 
 
 def stage_key(config: Config, stage: str, fingerprint: str, pixels: str = "") -> str:

@@ -167,7 +167,8 @@ def _coarse(process: Process, plan: Plan) -> tuple[Task, LoadReport]:
 def _mask(process: Process, plan: Plan) -> tuple[Task, LoadReport]:
     network = MaskCN(plan.config.network)
     report = _start(network, "mask", plan)
-    return MaskTask(network, *_loaders(process, plan, "mask"), process), report
+    smoothing = plan.config.mask.label_smoothing
+    return MaskTask(network, *_loaders(process, plan, "mask"), process, smoothing), report
 
 
 def _enhanced(process: Process, plan: Plan) -> tuple[Task, LoadReport]:

@@ -122,8 +122,11 @@ class MaskTask(_Task):
     The best epoch has the best mean AUC; where the validation split lacks a class that the mean needs, accuracy.
     """
 
-    def __init__(self, network: MaskCN, training: Loader, validation: Loader, process: Process) -> None:
+    def __init__(
+        self, network: MaskCN, training: Loader, validation: Loader, process: Process, label_smoothing: float
+    ) -> None:
         super().__init__(network, training, validation, process)
+        self.label_smoothing = label_smoothing
         self.classes = network.classes
         present = {self.classes[sample.label] for sample in validation.samples}
         scored = len(present) > 1 and present >= set(scored_classes(self.classes))
@@ -132,7 +135,7 @@ class MaskTask(_Task):
     def losses(self, network: nn.Module, batch: LoadedBatch) -> dict[str, Tensor]:
         """Cross-entropy."""
         logits, _ = network(batch.images, batch.planes.get("guide"))
-        return {"loss": F.cross_entropy(logits, batch.labels)}
+        return {"loss": F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)}
 
     def validate(self, network: nn.Module, show: Show) -> dict[str, float] | None:
         """Accuracy over the classes, and the mean AUC where it is defined; None when asked to stop meanwhile."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mbdcnn.config import NetworkConfig
 from mbdcnn.networks import legacy_xception
 from mbdcnn.networks.backbone import LoadReport, load_backbone
-from mbdcnn.networks.encoders import check_encoder, check_maps, fitting, try_out
+from mbdcnn.networks.encoders import check_encoder, check_maps, fitting, regularised, try_out
 
 
 class MaskCN(nn.Module):
@@ -29,7 +29,7 @@ class MaskCN(nn.Module):
         self.mask_channel = config.mask_channel
         self.classes = config.classes
         with fitting(encoder, "mask-CN's backbone", stride, legacy_xception.NAME):
-            self.backbone, channels = _backbone(encoder, 4 if config.mask_channel else 3, stride)
+            self.backbone, channels = _backbone(encoder, 4 if config.mask_channel else 3, config)
             self.classifier = nn.Linear(channels, len(self.classes))
             _, features = try_out(self, 3, 1)
             check_maps(features, channels, stride)
@@ -59,15 +59,15 @@ class MaskCN(nn.Module):
         return self.backbone(images)[-1] if stock is None else stock(images)
 
 
-def _backbone(encoder: str, in_channels: int, output_stride: int) -> tuple[nn.Module, int]:
+def _backbone(encoder: str, in_channels: int, config: NetworkConfig) -> tuple[nn.Module, int]:
     """A timm model without its classifier, dilated, and the channels of its last feature maps.
 
     Some families, such as MobileNetV3, can be dilated as feature extractors only.
     """
     if encoder.partition(".")[0] == legacy_xception.NAME:
-        model: Any = legacy_xception.dilated_legacy_xception(in_channels, output_stride)
+        model: Any = legacy_xception.dilated_legacy_xception(in_channels, config.output_stride)
         return model, model.num_features
-    options = {"in_chans": in_channels, "output_stride": output_stride}
+    options = {"in_chans": in_channels, "output_stride": config.output_stride, **regularised(config)}
     try:
         model = timm.create_model(encoder, num_classes=0, global_pool="", **options)
     except TypeError:

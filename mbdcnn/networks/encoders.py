@@ -10,6 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from mbdcnn.config import NetworkConfig
 from mbdcnn.errors import UserError
 
 # of every family that timm can dilate for all three networks, one; a test builds each
@@ -65,6 +66,11 @@ def fitting(encoder: str, role: str, output_stride: int, *further: str) -> Itera
             f"{encoder} cannot be {role} at output stride {output_stride} ({reason.rstrip('.')}); "
             f"encoders that can are {', '.join((*ENCODERS, *further))}, and most of their relatives."
         ) from None
+
+
+def regularised(config: NetworkConfig) -> dict[str, float]:
+    """What timm is asked for besides, so that an encoder is harder to overfit; nothing that a family may not know."""
+    return {"drop_path_rate": config.drop_path} if config.drop_path else {}
 
 
 def try_out(network: nn.Module, *channels: int) -> list[Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mbdcnn.config import NetworkConfig
 from mbdcnn.networks.backbone import LoadReport, load_backbone, tensors_of
-from mbdcnn.networks.encoders import check_encoder, check_maps, fitting, try_out
+from mbdcnn.networks.encoders import check_encoder, check_maps, fitting, regularised, try_out
 
 
 class CoarseSN(nn.Module):
@@ -31,6 +31,7 @@ class CoarseSN(nn.Module):
                 decoder_channels=config.decoder_channels,
                 decoder_aspp_dropout=config.decoder_dropout,
                 classes=1,
+                **regularised(config),
             )
             self.encoder = net.encoder
             self.decoder = net.decoder

@@ -36,8 +36,8 @@ class NetworkConfig:
         output_stride: of the last feature maps; 16 keeps 14 x 14 maps at 224 x 224.
         decoder_channels: width of the DeepLabv3+ decoder.
         decoder_dropout: probability in the decoder's pyramid pooling.
-        drop_path: of stochastic depth (Huang et al., ECCV 2016) in the encoders: how often the deepest residual block is
-            skipped in training, shallower ones proportionally less.
+        drop_path: of stochastic depth (Huang et al., ECCV 2016) in the encoders: how often the deepest residual block
+            is skipped in training, shallower ones proportionally less.
         mask_channel: mask-CN sees the coarse mask as its 4th input channel; without, it sees the image alone.
         e_layer: where the activation map enters enhanced-SN: after the `encoder` (the paper's text), after `aspp`, the
             decoder's pyramid pooling (the authors' code), or in the `decoder` alone, which then sees the map in place

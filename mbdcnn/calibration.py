@@ -27,7 +27,7 @@ def save(run: Path, document: dict[str, Any], familiarity: Familiarity) -> dict[
 
     Args:
         run: run folder.
-        document: what was measured; its `temperature` counts.
+        document: what was measured; its `temperature` counts, and whether the networks are `mirrored`.
         familiarity: what the training images look like.
 
     Returns:
@@ -84,7 +84,7 @@ def load(run: Path) -> Calibration:
         familiarity = Familiarity(*(tensors[name] for name in TENSORS))
     except (OSError, SafetensorError, KeyError, ValueError):
         raise UserError(f"{path} is missing or damaged; run `mbdcnn calibrate --run {run} --data DIR` again.") from None
-    return Calibration(document["temperature"], familiarity)
+    return Calibration(document["temperature"], familiarity, document.get("mirrored", False))
 
 
 def _digests(run: Path) -> dict[str, str]:

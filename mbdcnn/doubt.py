@@ -70,18 +70,22 @@ TENSORS = ("mean", "components", "variances", "noise", "limit")
 
 
 class Calibration(nn.Module):
-    """What makes mask-CN's answer a measured one: a temperature, and what the training images look like.
+    """What makes the networks' answers measured ones: how they are asked, a temperature, what the training looks like.
 
     Args:
         temperature: by which logits are divided, above 0; it leaves the largest where it is, and so the decision and
             the activation map.
         familiarity: None where it was not measured.
+        mirrored: the segmentation networks are asked about an image and its mirror image, and the mean is their answer.
     """
 
     familiarity: Familiarity | None
 
-    def __init__(self, temperature: float = 1.0, familiarity: Familiarity | None = None) -> None:
+    def __init__(
+        self, temperature: float = 1.0, familiarity: Familiarity | None = None, mirrored: bool = False
+    ) -> None:
         super().__init__()
+        self.mirrored = mirrored
         self.temperature = temperature
         self.familiarity = familiarity
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mbdcnn.cam import class_activation_map
 from mbdcnn.doubt import mask_doubt
-from mbdcnn.networks import binarise, guiding_mask
+from mbdcnn.networks import binarise, guiding_mask, segment
 from serve._form import Form
 from serve._half import halve_weights
 from serve._profiles import FUSED
@@ -33,9 +33,10 @@ class _CoarseSN(nn.Module):
         super().__init__()
         assert networks.coarse_sn is not None
         self.network = networks.coarse_sn
+        self.mirrored = networks.calibration.mirrored
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        probability = self.network(image)
+        probability = segment(self.network, image, mirrored=self.mirrored)
         return guiding_mask(probability), binarise(probability).to(torch.uint8), probability
 
 
@@ -67,9 +68,10 @@ class _EnhancedSN(nn.Module):
         super().__init__()
         assert networks.enhanced_sn is not None
         self.network = networks.enhanced_sn
+        self.mirrored = networks.calibration.mirrored
 
     def forward(self, image: Tensor, cam: Tensor) -> tuple[Tensor, Tensor]:
-        lesion = self.network(image, cam)
+        lesion = segment(self.network, image, cam, mirrored=self.mirrored)
         return lesion, mask_doubt(lesion)
 
 

@@ -120,7 +120,7 @@ def _card(
         f"Protocol `{scores['protocol']}` on the {scores['split']} split: {scores['n_images']} images, "
         f"{scores.get('n_masks', 0)} with a mask, {scores.get('n_labels', 0)} with a diagnosis. Percentages, "
         "and 95 % intervals by bootstrap over images. Where the split also chose the epoch, as in the paper, its "
-        "scores are somewhat too good.",
+        "scores are somewhat too good." + _mirrored(manifest.get("calibration")),
         results.comparison(rows),
         results.segmentation(scores),
         results.classification(scores),
@@ -175,6 +175,12 @@ def _metadata(scores: Mapping[str, Any], about: About) -> str:
         eval_results=found or None,
     )
     return card.to_yaml().strip()
+
+
+def _mirrored(found: Mapping[str, Any] | None) -> str:
+    if not found or not found.get("mirrored"):
+        return ""
+    return " The segmentation networks see an image and its mirror image; the mean is their answer, here and served."
 
 
 def _calibrated(found: Mapping[str, Any] | None) -> list[str]:

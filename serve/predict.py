@@ -97,7 +97,7 @@ def list_images(paths: Iterable[str | Path]) -> list[Path]:
     """The image files that a command line names, folders opened, without repetition.
 
     Raises:
-        UserError: no path at all, or a folder without images.
+        UserError: no path at all, a folder without images, or nothing but files that are not there.
     """
     images: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -107,6 +107,8 @@ def list_images(paths: Iterable[str | Path]) -> list[Path]:
             images[path] = None  # a missing file is that file's own error, the others are answered
     if not images:
         raise UserError("There is nothing to predict; name image files or folders.")
+    if not any(image.exists() for image in images):
+        raise UserError(f"{next(iter(images))}: there is no such file; name image files or folders.")
     return list(images)
 
 

@@ -44,7 +44,9 @@ _TRAINING_IMAGES = 1000  # evenly spread; their features' covariance has few axe
 _AXES = 64
 
 
-def calibrate(run: Path, manifest: Manifest, foreign: Sequence[Path] = (), progress: bool = False) -> dict[str, Any]:
+def calibrate(
+    run: Path, manifest: Manifest, foreign: Sequence[Path] = (), progress: bool = False, *, mirrored: bool = False
+) -> dict[str, Any]:
     """Calibrate a run whose three stages are finished; later evaluations and exports use what was found.
 
     Args:
@@ -52,6 +54,7 @@ def calibrate(run: Path, manifest: Manifest, foreign: Sequence[Path] = (), progr
         manifest: index of the data, with training and validation images.
         foreign: further pictures that are not dermoscopic, to judge the unfamiliarity by.
         progress: show bars on standard error.
+        mirrored: from now on the segmentation networks are asked about an image's mirror image too.
 
     Returns:
         What is in `calibration.json`.
@@ -62,6 +65,7 @@ def calibrate(run: Path, manifest: Manifest, foreign: Sequence[Path] = (), progr
     from train._calibration_page import write_page_of
 
     networks, config = runs.load_networks(run, calibrated=False)
+    networks.calibration.mirrored = mirrored
     place(networks, "cuda" if torch.cuda.is_available() else "cpu").eval()
     spec, classes = config.preprocessing, config.network.classes
     items, training = split_items(manifest, SPLIT), split_items(manifest, "training")
@@ -81,6 +85,7 @@ def calibrate(run: Path, manifest: Manifest, foreign: Sequence[Path] = (), progr
         "mbdcnn": __version__,
         "data": {"name": manifest.root.resolve().name, "fingerprint": manifest.fingerprint},
         "split": SPLIT,
+        "mirrored": mirrored,
         "temperature": temperature,
         "calibration": calibration_figures(logits, labels),
         "doubt": {
@@ -205,7 +210,7 @@ def _each(
 
 def _pooled(networks: MutualBootstrap, spec: Preprocessing, images: Iterable[np.ndarray]) -> np.ndarray:
     """Mask-CN's pooled features `(N, C)`; the last network is not asked."""
-    first = MutualBootstrap(networks.coarse_sn, networks.mask_cn).eval()
+    first = MutualBootstrap(networks.coarse_sn, networks.mask_cn, calibration=networks.calibration).eval()
     rows: list[Tensor] = []
     for said, i in _answers(first, spec, images):
         assert said.pooled is not None

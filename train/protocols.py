@@ -49,9 +49,9 @@ class Answer:
 
 
 class Single:
-    """One view of the whole frame; each probability map goes back to the image's size with a bilinear filter.
+    """The whole frame once; each probability map goes back to the image's size with a bilinear filter.
 
-    Three network passes per image, one of each network.
+    Three network passes per image, one of each network; five where the calibration has the segmentation mirrored.
     """
 
     def __init__(self, predict: Predict, spec: Preprocessing, batch_size: int, device: torch.device) -> None:

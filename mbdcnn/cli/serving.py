@@ -194,8 +194,9 @@ def predict(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC's own log says of a failure, our sentence says too
     from serve._own_server import HERE, server_for
     from serve.client import Client, Retry, TlsFiles, wait_until_ready
-    from serve.predict import predict_files
+    from serve.predict import list_images, predict_files
 
+    list_images(images)  # what is wrong with the names is said before a server is started
     encrypted = tls_ca or tls_cert or tls_key or tls_server_name
     tls = TlsFiles(tls_ca, tls_cert, tls_key, tls_server_name) if encrypted else None
     url = url or (HERE if encrypted else None)

@@ -85,6 +85,21 @@ def guide(mask_cn: MaskCN, images: Tensor, mask: Tensor | None) -> Guidance:
     return Guidance(logits, logits.softmax(1), cam, features.float().mean((2, 3)))
 
 
+def segment(network: nn.Module, *maps: Tensor | None, mirrored: bool) -> Tensor:
+    """A segmentation network's lesion probability `(B, 1, S, S)`.
+
+    Args:
+        network: coarse-SN, or enhanced-SN.
+        maps: `(B, *, *, *)`, or None: what it looks at.
+        mirrored: ask it about the maps' mirror images too, in one batch of 2 B, and take the mean.
+    """
+    if not mirrored:
+        return network(*maps)
+    both = network(*(None if m is None else torch.cat([m, m.flip(-1)]) for m in maps))
+    seen, reflected = both.unflatten(0, (2, -1))
+    return (seen + reflected.flip(-1)) / 2
+
+
 class MutualBootstrap(nn.Module):
     """Coarse-SN -> mask -> mask-CN -> activation map -> enhanced-SN (Xie et al. 2020, figure 2).
 
@@ -93,7 +108,8 @@ class MutualBootstrap(nn.Module):
         mask_cn: None to segment coarsely and no more.
         enhanced_sn: None to classify and no more.
         further_rounds: (mask-CN, enhanced-SN) pairs that go on from the enhanced mask of the pair before.
-        calibration: of the last round's mask-CN; one that changes nothing when None.
+        calibration: of the last round's mask-CN, and whether the segmentation networks are asked about an image's
+            mirror image too; one that changes nothing when None.
     """
 
     coarse_sn: CoarseSN | None
@@ -119,14 +135,14 @@ class MutualBootstrap(nn.Module):
         """Run the whole chain on normalised images `(B, 3, S, S)`."""
         prediction, guiding = Prediction(), None
         if self.coarse_sn is not None:
-            coarse = self.coarse_sn(images)
+            coarse = segment(self.coarse_sn, images, mirrored=self.calibration.mirrored)
             prediction = prediction._replace(coarse_probability=coarse, coarse_mask=binarise(coarse))
             guiding = guiding_mask(coarse)
         for mask_cn, enhanced_sn in [(self.mask_cn, self.enhanced_sn), *self.further_rounds]:
             if mask_cn is not None:
                 prediction = prediction._replace(**guide(mask_cn, images, guiding)._asdict())
             if enhanced_sn is not None:
-                lesion = enhanced_sn(images, prediction.cam)
+                lesion = segment(enhanced_sn, images, prediction.cam, mirrored=self.calibration.mirrored)
                 prediction = prediction._replace(lesion_probability=lesion, mask_doubt=mask_doubt(lesion))
                 guiding = guiding_mask(lesion)
         if prediction.logits is not None and prediction.pooled is not None:

@@ -31,6 +31,8 @@ def test_override_by_dotted_name() -> None:
         ("coarse.schedule=linear", r"coarse\.schedule is one of constant, poly"),
         ("preprocessing.image_size=100", r"preprocessing\.image_size is a multiple of 16"),
         ("precision=half", "precision is one of"),
+        ("network.drop_path=1", "drop_path is at least 0 and below 1"),
+        ("mask.label_smoothing=-0.1", r"mask\.label_smoothing is at least 0 and below 1"),
         ("seed=-1", "seed is at least 0"),
         ("augmentation.vertical_flip=2", "between 0 and 1"),
         ("coarse.epochs={", r"coarse\.epochs=\{: "),

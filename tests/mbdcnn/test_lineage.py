@@ -90,5 +90,7 @@ def test_what_others_build_on_must_have_the_same_networks_but_not_the_same_start
     assert must_fit("network.segmentation_encoder", "coarse")
     assert must_fit("preprocessing.image_size", "mask")
     assert not must_fit("network.weights", "coarse")
+    assert not must_fit("network.drop_path", "coarse")
+    assert key("mask") != key("mask", "network.drop_path=0.1")
     assert not must_fit("coarse.epochs", "coarse")
     assert not must_fit("network.e_layer", "coarse")

@@ -43,6 +43,8 @@ def test_a_folder_without_images_is_refused(tmp_path):
         list_images([tmp_path])
     with pytest.raises(UserError, match=r"nothing to predict"):
         list_images([])
+    with pytest.raises(UserError, match=r"absent.jpg: there is no such file"):
+        list_images([tmp_path / "absent.jpg", tmp_path / "gone.jpg"])
 
 
 def test_pictures_of_equal_names_do_not_overwrite_each_other(tmp_path):

@@ -104,6 +104,21 @@ def test_too_few_labels_are_one_sentence(made, sample):
         calibrate(made, Manifest(sample.root, kept))
 
 
+def test_a_run_that_was_calibrated_mirrored_answers_so(made, found, sample):
+    plain, config = runs.load_networks(made)
+    images = torch.randn(2, 3, config.preprocessing.image_size, config.preprocessing.image_size)
+    try:
+        assert calibrate(made, sample, mirrored=True)["mirrored"] is True
+        networks, _ = runs.load_networks(made)
+    finally:
+        calibrate(made, sample)  # as the other tests find it
+    assert found["mirrored"] is False
+    with torch.inference_mode():
+        said, reflected = networks(images).coarse_probability, networks(images.flip(-1)).coarse_probability
+        assert not torch.allclose(plain(images).coarse_probability, said, atol=1e-4)
+    assert torch.allclose(said, reflected.flip(-1), atol=1e-5)
+
+
 def test_the_command_takes_foreign_pictures(made, sample_folder, tmp_path):
     Image.fromarray(np.zeros((50, 70, 3), np.uint8)).save(tmp_path / "black.png")
     words = ["calibrate", "--run", made, "--data", sample_folder, "--foreign", tmp_path, "--json"]

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN, MutualBootstrap, binarise, guiding_mask
+from mbdcnn.doubt import Calibration
+from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN, MutualBootstrap, binarise, guiding_mask, segment
 from mbdcnn.presets import PRESETS, preset
 
 SMOKE = preset("smoke").network
@@ -35,6 +36,53 @@ def test_the_guiding_mask_is_the_mask_but_for_a_ramp_at_the_cut() -> None:
     torch.testing.assert_close(guiding_mask(probability)[clear], binarise(probability)[clear])
     jitter = guiding_mask(probability + 1e-6) - guiding_mask(probability)
     assert jitter.abs().max() < 1e-3  # no float's last bit decides a pixel
+
+
+def test_asked_both_ways_a_network_says_of_the_mirror_image_what_it_says_of_the_image() -> None:
+    torch.manual_seed(0)
+    enhanced, images, cam = EnhancedSN(SMOKE).eval(), torch.randn(3, 3, 64, 64), torch.rand(3, 1, 4, 4)
+    with torch.no_grad():
+        straight, reflected = enhanced(images, cam), enhanced(images.flip(-1), cam.flip(-1)).flip(-1)
+        both = segment(enhanced, images, cam, mirrored=True)
+        assert not torch.allclose(straight, reflected, atol=1e-4)
+        torch.testing.assert_close(both, (straight + reflected) / 2)
+        torch.testing.assert_close(segment(enhanced, images.flip(-1), cam.flip(-1), mirrored=True), both.flip(-1))
+        assert torch.equal(segment(enhanced, images, cam, mirrored=False), straight)
+
+
+def test_the_calibration_says_whether_the_chain_asks_both_ways() -> None:
+    torch.manual_seed(0)
+    networks, images = (CoarseSN(SMOKE), MaskCN(SMOKE), EnhancedSN(SMOKE)), torch.randn(2, 3, 64, 64)
+    once, twice = (MutualBootstrap(*networks, calibration=Calibration(mirrored=m)).eval() for m in (False, True))
+    with torch.no_grad():
+        plain, mirrored = once(images), twice(images)
+        torch.testing.assert_close(mirrored.coarse_probability, segment(networks[0], images, mirrored=True))
+        assert torch.equal(mirrored.coarse_mask, binarise(mirrored.coarse_probability))
+        torch.testing.assert_close(
+            mirrored.lesion_probability, segment(networks[2], images, mirrored.cam, mirrored=True)
+        )
+    assert not torch.equal(plain.lesion_probability, mirrored.lesion_probability)
+
+
+@pytest.mark.parametrize("kind", [CoarseSN, MaskCN])
+def test_stochastic_depth_skips_blocks_in_training_alone(kind: type) -> None:
+    plain = preset("compact").network  # timm's residual networks start with blocks that add nothing
+    network = kind(replace(plain, drop_path=0.5))
+    inputs = torch.randn(4, 3, 64, 64), torch.rand(4, 1, 64, 64)
+    inputs = inputs[: 2 if kind is MaskCN else 1]
+
+    def answers() -> torch.Tensor:
+        said = network(*inputs)
+        return said[0] if isinstance(said, tuple) else said
+
+    for module in network.modules():  # what else is random or keeps count
+        if isinstance(module, (torch.nn.Dropout, torch.nn.BatchNorm2d)):
+            module.eval()
+    with torch.no_grad():
+        assert not torch.equal(answers(), answers())
+        network.eval()
+        assert torch.equal(answers(), answers())
+        network.load_state_dict(kind(plain).state_dict())  # the weights are those of a network without
 
 
 def test_every_parameter_of_the_chain_learns() -> None:

@@ -66,9 +66,15 @@ def _rate(settings: Settings, stage: str) -> str:
 
 def _loss(settings: Settings, stage: str) -> str:
     if stage == "mask":
-        return "cross-entropy" + (", classes drawn equally often" if settings["mask.balanced"] else "")
+        smoothing = settings.get("mask.label_smoothing")
+        said = "cross-entropy" + (f", labels smoothed by {smoothing:g}" if smoothing else "")
+        return said + (", classes drawn equally often" if settings["mask.balanced"] else "")
     weight, top_k, margin = (settings[f"loss.{name}"] for name in ("lambda_rank", "top_k", "margin"))
     return f"Dice + {weight:g} rank (K {top_k}, margin {margin:g})" if weight else "Dice"
+
+
+def _depth(settings: Settings, _: str) -> str:
+    return f"{settings['network.drop_path']:g}" if settings.get("network.drop_path") else "off"
 
 
 def _engine(name: str) -> Callable[[Settings, str], str]:
@@ -84,6 +90,7 @@ _ROWS: dict[str, Callable[[Settings, str], str]] = {
     "images a step": lambda settings, stage: str(settings[f"{stage}.batch_size"]),
     "learning rate": _rate,
     "loss": _loss,
+    "stochastic depth": _depth,
     "weight decay": _engine("weight_decay"),
     "largest norm of the gradient": _engine("clip_norm"),
     "EMA of the weights": _engine("ema_decay"),

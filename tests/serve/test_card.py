@@ -169,7 +169,12 @@ def test_every_figure_of_the_documents_is_there(files, tmp_path):
 def test_the_training_settings_are_those_of_the_run(files, tmp_path):
     run = tmp_path / "run"
     common = [f"network.weights={tmp_path}/imagenet.pth", "engine.ema_decay=0.998", "engine.warmup_steps=125"]
-    own = {"coarse": ["coarse.epochs=16"], "mask": ["mask.epochs=9"], "enhanced": ["loss.lambda_rank=0"]}
+    common.append("network.drop_path=0.1")
+    own = {
+        "coarse": ["coarse.epochs=16"],
+        "mask": ["mask.epochs=9", "mask.label_smoothing=0.1"],
+        "enhanced": ["loss.lambda_rank=0"],
+    }
     for stage in STAGES:
         (run / stage).mkdir(parents=True)
         configuration.save(override(compact(), common + own[stage]), run / stage / runs.CONFIG)
@@ -190,7 +195,9 @@ def test_the_training_settings_are_those_of_the_run(files, tmp_path):
     assert "| images a step | 16 | 16 | 16 |" in text
     rates = [f"{rate}, cosine, 125 steps of warm-up" for rate in ("0.0005", "0.0003", "0.0003")]
     assert f"| learning rate | {' | '.join(rates)} |" in text
-    assert "| loss | Dice + 0.05 rank (K 30, margin 0.3) | cross-entropy, classes drawn equally often | Dice |" in text
+    entropy = "cross-entropy, labels smoothed by 0.1, classes drawn equally often"
+    assert f"| loss | Dice + 0.05 rank (K 30, margin 0.3) | {entropy} | Dice |" in text
+    assert "| stochastic depth | 0.1 | 0.1 | 0.1 |" in text
     assert "| EMA of the weights | 0.998 | 0.998 | 0.998 |" in text
     assert "| weight decay | 0.01 | 0.01 | 0.01 |" in text
     assert "Augmentation, all stages: central crop of 0.5 to 1 of each side (probability 0.5), rotation to 20" in text

@@ -11,6 +11,7 @@ import click
 
 from mbdcnn.classes import SPLITS
 from mbdcnn.cli._shared import FOLDER, PROTOCOL, answer, json_option, nproc_option, prepared_option, warn_of_leakage
+from mbdcnn.config import STAGES
 from mbdcnn.errors import UserError
 
 
@@ -47,7 +48,7 @@ def train(
         deepspeed --hostfile FILE --module mbdcnn train ...
     """
     from mbdcnn import runs
-    from mbdcnn.config import STAGES, load, override
+    from mbdcnn.config import load, override
     from mbdcnn.data.fingerprint import keep
     from mbdcnn.data.index import index_folder
     from mbdcnn.layout import FINGERPRINT
@@ -75,6 +76,25 @@ def train(
         result = runs.provenance(run)
         scores = [f"{s} {m['score']} {m['best'][m['score']]:.4f}" for s, m in result["stages"].items()]
         answer(result, as_json, f"{run}: {', '.join(scores)} (validation)")
+
+
+@click.command()
+@click.argument("stage", type=click.Choice(STAGES))
+@click.argument("sources", nargs=-1, type=FOLDER, required=True, metavar="RUN RUN...")
+@click.option("--run", type=FOLDER, required=True, help="Folder of the new run.")
+@json_option
+def average(stage: str, sources: tuple[Path, ...], run: Path, as_json: bool) -> None:
+    """Make a stage of a new run of the mean of its weights in several runs.
+
+    The runs must have been trained on the same data, from the same weights, and may differ in seed, augmentation or
+    learning rate. The mean is scored on the validation split; train the next stage in the new run.
+    """
+    from train.average import average as average_runs
+
+    made = average_runs(run, stage, sources, sys.stderr.isatty())
+    score = made["score"]
+    each = ", ".join(f"{source['run']} {source['best'][score]:.4f}" for source in made["averaged"])
+    answer(made, as_json, f"{run}: {stage} {score} {made['best'][score]:.4f}; {each} (validation)")
 
 
 @click.command()
@@ -168,7 +188,6 @@ def calibrate(run: Path, data_folder: Path, foreign: Path | None, mirrored: bool
     Later evaluations and exports of the run use them. Writes calibration.json and calibration.html into the run.
     """
     from mbdcnn import runs
-    from mbdcnn.config import STAGES
     from mbdcnn.data.index import index_folder
     from serve.client import image_files
     from train.calibrate import PAGE

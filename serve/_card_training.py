@@ -18,7 +18,7 @@ def training(provenance: Mapping[str, Any]) -> str:
     """
     stages = provenance.get("stages", {})
     settings = {stage: made["settings"] for stage, made in stages.items() if "settings" in made}
-    parts = [_outcomes(stages), *(_main(settings) if settings else [])]
+    parts = [_outcomes(stages), *_averages(stages), *(_main(settings) if settings else [])]
     parts.append(f"Code: {provenance.get('code_version', 'unknown')}; run: {provenance['run']}.")
     return "\n\n".join(parts)
 
@@ -27,7 +27,7 @@ def _outcomes(stages: Mapping[str, Any]) -> str:
     lines = [
         [
             stage,
-            f"{made.get('epochs', NONE)} (best: {made.get('best_epoch', NONE)})",
+            _epochs(made),
             ", ".join(f"{k} {v:.3f}" for k, v in made["best"].items()),
             f"{made['seconds'] / 60:.0f} min" if "seconds" in made else NONE,
             ", ".join(f"{k} from {v}" for k, v in made.get("pretrained", {}).items() if v != "none") or NONE,
@@ -35,6 +35,30 @@ def _outcomes(stages: Mapping[str, Any]) -> str:
         for stage, made in stages.items()
     ]
     return markdown(["stage", "epochs", "best on validation", "time", "pretrained weights"], lines)
+
+
+def _epochs(made: Mapping[str, Any]) -> str:
+    if "averaged" in made:
+        return f"{made['epochs']}, of {len(made['averaged'])} trainings together"
+    return f"{made.get('epochs', NONE)} (best: {made.get('best_epoch', NONE)})"
+
+
+def _averages(stages: Mapping[str, Any]) -> list[str]:
+    """For each stage that is a mean of several trainings' weights, a sentence on them."""
+    said = []
+    for stage, made in stages.items():
+        sources = [_source(source, made["score"]) for source in made.get("averaged", ())]
+        if sources:
+            said.append(
+                f"Of stage {stage} the weights are the mean of those of {len(sources)} trainings (`mbdcnn average`): "
+                f"{'; '.join(sources)}. The table has the first one's settings."
+            )
+    return said
+
+
+def _source(source: Mapping[str, Any], score: str) -> str:
+    others = ", ".join(f"{name} {value}" for name, value in source["other_settings"].items())
+    return f"{source['run']} ({score} {source['best'][score]:.3f}{f'; {others}' if others else ''})"
 
 
 def _main(settings: Mapping[str, Settings]) -> list[str]:

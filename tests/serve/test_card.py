@@ -166,6 +166,25 @@ def test_every_figure_of_the_documents_is_there(files, tmp_path):
     assert "the epoch was chosen on this split too" in claim.read_text()
 
 
+def test_a_mean_of_trainings_names_them(files, tmp_path):
+    repository, scores = files
+    source = {"best": {"mean_AUC": 0.93}, "best_epoch": 6}
+    averaged = [
+        {"run": "a", **source, "other_settings": {}},
+        {"run": "b", **source, "other_settings": {"seed": 2, "mask.learning_rate": 2e-4}},
+    ]
+    mean = {**STAGE, "score": "mean_AUC", "best": {"mean_AUC": 0.94}, "averaged": averaged}
+    manifest = json.loads((repository / "manifest.json").read_text())
+    provenance = {**manifest["provenance"], "stages": {"mask": mean}}
+    calibration = {**CALIBRATION, "mirrored": True}
+    document = {**manifest, "provenance": provenance, "calibration": calibration}
+    (repository / "manifest.json").write_text(json.dumps(document))
+    text = write_card(repository, scores, tmp_path / "out")[0].read_text()
+    assert "| mask | 16, of 2 trainings together | mean_AUC 0.940 | 30 min |" in text
+    assert "a (mean_AUC 0.930); b (mean_AUC 0.930; seed 2, mask.learning_rate 0.0002)" in text
+    assert "an image and its mirror image" in text
+
+
 def test_the_training_settings_are_those_of_the_run(files, tmp_path):
     run = tmp_path / "run"
     common = [f"network.weights={tmp_path}/imagenet.pth", "engine.ema_decay=0.998", "engine.warmup_steps=125"]

@@ -28,7 +28,7 @@ def paper() -> Config:
 
 
 def compact() -> Config:
-    """EfficientNet-Lite0 encoders with ImageNet weights, for two CPU cores; the released networks' training began so."""
+    """EfficientNet-Lite0 encoders with ImageNet weights, for two CPU cores; how the released networks began."""
     return Config(
         preset="compact",
         # mean = std = 0.5 is how the encoder's ImageNet weights were trained

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from mbdcnn import config as configuration
 from mbdcnn import runs
@@ -45,7 +44,7 @@ def average(run: Path, stage: str, sources: Sequence[Path], progress: bool = Fal
 
     Raises:
         UserError: a source lacks the stage, they do not fit together, the run has the stage already, or the validation
-            images are gone or cannot give the score.
+            images are gone or cannot give the score; or a file is damaged.
     """
     _check(run, stage, sources)
     _copy_parents(run, stage, sources[0])
@@ -53,7 +52,7 @@ def average(run: Path, stage: str, sources: Sequence[Path], progress: bool = Fal
     folder.mkdir(parents=True, exist_ok=True)
     config = configuration.load(sources[0] / stage / CONFIG)
     network = runs.NETWORKS[stage](config.network)
-    network.load_state_dict(_mean([load_file(source / stage / WEIGHTS) for source in sources]))
+    network.load_state_dict(_mean([runs.load_stage(source, stage).state_dict() for source in sources]))
     configuration.save(config, folder / CONFIG)
     runs.save_weights(network, folder / WEIGHTS)
 
@@ -70,15 +69,7 @@ def average(run: Path, stage: str, sources: Sequence[Path], progress: bool = Fal
         "epochs": sum(each["epochs"] for each in made),
         "seconds": round(sum(each["seconds"] for each in made), 1),
         "averaged": [
-            {
-                "run": source.resolve().name,
-                "best": each["best"],
-                "best_epoch": each["best_epoch"],
-                "weights": _digest(source, stage),
-                "other_settings": {
-                    name: value for name, value in each["settings"].items() if value != made[0]["settings"][name]
-                },
-            }
+            {"run": source.resolve().name, "weights": _digest(source, stage), **_told(each, made[0])}
             for source, each in zip(sources, made, strict=True)
         ],
         "code_version": runs.code_version(),
@@ -127,6 +118,12 @@ def _copy_parents(run: Path, stage: str, source: Path) -> None:
 def _mean(states: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """The mean of each tensor, summed in float64; counters too."""
     return {k: torch.stack([state[k].double() for state in states]).mean(0).to(v.dtype) for k, v in states[0].items()}
+
+
+def _told(made: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    """What is told of one source: its scores, and the settings that are not those of the first."""
+    others = {name: value for name, value in made["settings"].items() if value != first["settings"][name]}
+    return {"best": made["best"], "best_epoch": made.get("best_epoch"), "other_settings": others}
 
 
 def _score(found: dict[str, Any], stage: str, score: str) -> dict[str, float]:

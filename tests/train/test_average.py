@@ -53,6 +53,8 @@ def test_the_new_run_has_the_mean_and_says_what_it_is_of(two, tmp_path):
     assert document["averaged"][1]["other_settings"] == {"seed": 2, "mask.learning_rate": 3e-3}
     coarse = [(run / "coarse" / "weights.safetensors").read_bytes() for run in (two[0], tmp_path / "mean")]
     assert coarse[0] == coarse[1]
+    again = average(tmp_path / "again", "mask", [tmp_path / "mean", two[1]])  # a mean may go into another
+    assert again["averaged"][0]["best"] == document["best"]
     status = CliRunner().invoke(cli, ["status", str(tmp_path / "mean")])
     assert status.exit_code == 0, status.output
 
@@ -78,6 +80,10 @@ def test_what_cannot_be_averaged(two, sample, tmp_path):
         average(first, "mask", two)
     with pytest.raises(UserError, match="no finished stage enhanced"):
         average(tmp_path / "mean", "enhanced", two)
+    damaged = made(tmp_path / "damaged", sample, 3)
+    (damaged / "mask" / "weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="not a readable weights file"):
+        average(tmp_path / "other", "mask", [first, damaged])
     wider = made(tmp_path / "wider", sample, 3, "network.classification_encoder=resnet14t")
     with pytest.raises(UserError, match=r"different networks of stage mask \(network\.classification_encoder\)"):
         average(tmp_path / "mean", "mask", [first, wider])

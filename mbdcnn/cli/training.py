@@ -11,7 +11,6 @@ import click
 
 from mbdcnn.classes import SPLITS
 from mbdcnn.cli._shared import FOLDER, PROTOCOL, answer, json_option, nproc_option, prepared_option, warn_of_leakage
-from mbdcnn.config import STAGES
 from mbdcnn.errors import UserError
 
 
@@ -48,7 +47,7 @@ def train(
         deepspeed --hostfile FILE --module mbdcnn train ...
     """
     from mbdcnn import runs
-    from mbdcnn.config import load, override
+    from mbdcnn.config import STAGES, load, override
     from mbdcnn.data.fingerprint import keep
     from mbdcnn.data.index import index_folder
     from mbdcnn.layout import FINGERPRINT
@@ -79,7 +78,7 @@ def train(
 
 
 @click.command()
-@click.argument("stage", type=click.Choice(STAGES))
+@click.argument("stage", type=click.Choice(["coarse", "mask", "enhanced"]))
 @click.argument("sources", nargs=-1, type=FOLDER, required=True, metavar="RUN RUN...")
 @click.option("--run", type=FOLDER, required=True, help="Folder of the new run.")
 @json_option
@@ -188,6 +187,7 @@ def calibrate(run: Path, data_folder: Path, foreign: Path | None, mirrored: bool
     Later evaluations and exports of the run use them. Writes calibration.json and calibration.html into the run.
     """
     from mbdcnn import runs
+    from mbdcnn.config import STAGES
     from mbdcnn.data.index import index_folder
     from serve.client import image_files
     from train.calibrate import PAGE

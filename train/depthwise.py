@@ -1,7 +1,9 @@
 """Depthwise convolutions whose backward pass is float32 where the forward pass is bfloat16, for CPUs.
 
 oneDNN has no fast bfloat16 kernel for many of their gradients: those of a 5 x 5 or strided one take 3 to 40 times as
-long as in float32. The forward pass, and with it every prediction, stays the same.
+long as in float32. Nor has it fast ones for the gradient of the input: where a step is one pixel, that is a forward
+convolution with the filters turned, in up to a ninth of the time. The forward pass, and with it every prediction, stays
+the same.
 """
 
 from __future__ import annotations
@@ -62,11 +64,36 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
+        wanted = [*ctx.needs_input_grad[:2], ctx.biased and ctx.needs_input_grad[2]]
+        grad, grad_x = grad.float(), None
+        if wanted[0] and _turns(weight, ctx.options):
+            grad_x, wanted[0] = _against(grad, weight, ctx.options), False
         stride, padding, dilation, groups = ctx.options
-        sizes = [len(weight)] if ctx.biased else None
-        wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.biased and ctx.needs_input_grad[2]]
-        places = (stride, padding, dilation, False, [0, 0], groups)
-        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-            grad.float(), x.float(), weight, sizes, *places, wanted
+        others = torch.ops.aten.convolution_backward(
+            grad,
+            x.float(),
+            weight,
+            [len(weight)] if ctx.biased else None,
+            *(stride, padding, dilation, False, [0, 0], groups),
+            wanted,
         )
-        return None if grad_x is None else grad_x.to(x.dtype), grad_weight, grad_bias, None, None, None, None
+        grad_x = others[0] if grad_x is None else grad_x
+        return None if grad_x is None else grad_x.to(x.dtype), *others[1:], None, None, None, None
+
+
+def _turns(weight: Tensor, options: tuple[Any, ...]) -> bool:
+    """Whether the gradient of the input is the gradient of the output under the turned filters."""
+    stride, *_, groups = options
+    return set(stride) == {1} and len(weight) == groups and min(_margins(weight, options)) >= 0
+
+
+def _against(grad: Tensor, weight: Tensor, options: tuple[Any, ...]) -> Tensor:
+    """The gradient of the input, `(B, C, H, W)`."""
+    _, _, dilation, groups = options
+    return F.conv2d(grad, weight.flip(2, 3), None, 1, _margins(weight, options), dilation, groups)
+
+
+def _margins(weight: Tensor, options: tuple[Any, ...]) -> tuple[int, ...]:
+    """What the gradient of the output is padded by, below and beside, to be as large as the input."""
+    _, padding, dilation, _ = options
+    return tuple(d * (k - 1) - p for d, k, p in zip(dilation, weight.shape[2:], padding, strict=True))

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from mbdcnn.errors import Stopped, UserError, explain
 from train import stopping
+from train._allocator import keep_memory
 from train._children import run_children
 
 _BESIDE = ("LOCAL_WORLD_SIZE", "LOCAL_SIZE")  # processes on this machine, in torchrun's word and in deepspeed's
@@ -137,6 +138,7 @@ def _process(rank: int, world: int) -> Process:
         return Process(rank, world, device)
     process = Process(rank, world, torch.device("cpu"))
     torch.set_num_threads(process.threads)
+    keep_memory()
     return process
 
 

@@ -19,7 +19,7 @@ from mbdcnn.layout import WEIGHTS
 
 CALIBRATION = "calibration.json"
 _TENSORS = "calibration.safetensors"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def save(run: Path, document: dict[str, Any], familiarity: Familiarity) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def save(run: Path, document: dict[str, Any], familiarity: Familiarity) -> dict[
 
     Args:
         run: run folder.
-        document: what was measured; its `temperature` counts, and whether the networks are `mirrored`.
+        document: what was measured; its `temperature` counts, and how many `views` of an image the networks see.
         familiarity: what the training images look like.
 
     Returns:
@@ -84,7 +84,7 @@ def load(run: Path) -> Calibration:
         familiarity = Familiarity(*(tensors[name] for name in TENSORS))
     except (OSError, SafetensorError, KeyError, ValueError):
         raise UserError(f"{path} is missing or damaged; run `mbdcnn calibrate --run {run} --data DIR` again.") from None
-    return Calibration(document["temperature"], familiarity, document.get("mirrored", False))
+    return Calibration(document["temperature"], familiarity, document["views"])
 
 
 def _digests(run: Path) -> dict[str, str]:

@@ -117,7 +117,8 @@ class StageConfig:
         batch_size: images a step, over all processes together.
         learning_rate: of Adam, at the start.
         schedule: of the learning rate: `constant`, `poly` (decays as (1 - step / steps) ** 0.9) or `cosine`.
-        balanced: draw the classes equally often (mask-CN only).
+        balanced: draw the classes equally often, also for the segmentation networks, for which images without a label
+            are a class of their own.
         label_smoothing: share of each label that is spread evenly over the classes (mask-CN only).
     """
 

@@ -76,16 +76,14 @@ class Calibration(nn.Module):
         temperature: by which logits are divided, above 0; it leaves the largest where it is, and so the decision and
             the activation map.
         familiarity: None where it was not measured.
-        mirrored: the segmentation networks are asked about an image and its mirror image, and the mean is their answer.
+        views: of an image that each network is asked about, 1, 2 or 4 (`mbdcnn.networks.views`).
     """
 
     familiarity: Familiarity | None
 
-    def __init__(
-        self, temperature: float = 1.0, familiarity: Familiarity | None = None, mirrored: bool = False
-    ) -> None:
+    def __init__(self, temperature: float = 1.0, familiarity: Familiarity | None = None, views: int = 1) -> None:
         super().__init__()
-        self.mirrored = mirrored
+        self.views = views
         self.temperature = temperature
         self.familiarity = familiarity
 

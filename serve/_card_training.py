@@ -92,9 +92,10 @@ def _loss(settings: Settings, stage: str) -> str:
     if stage == "mask":
         smoothing = settings.get("mask.label_smoothing")
         said = "cross-entropy" + (f", labels smoothed by {smoothing:g}" if smoothing else "")
-        return said + (", classes drawn equally often" if settings["mask.balanced"] else "")
-    weight, top_k, margin = (settings[f"loss.{name}"] for name in ("lambda_rank", "top_k", "margin"))
-    return f"Dice + {weight:g} rank (K {top_k}, margin {margin:g})" if weight else "Dice"
+    else:
+        weight, top_k, margin = (settings[f"loss.{name}"] for name in ("lambda_rank", "top_k", "margin"))
+        said = f"Dice + {weight:g} rank (K {top_k}, margin {margin:g})" if weight else "Dice"
+    return said + (", classes drawn equally often" if settings[f"{stage}.balanced"] else "")
 
 
 def _depth(settings: Settings, _: str) -> str:

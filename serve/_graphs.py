@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mbdcnn.cam import class_activation_map
 from mbdcnn.doubt import mask_doubt
-from mbdcnn.networks import binarise, guiding_mask, segment
+from mbdcnn.networks import binarise, guiding_mask, over_views
 from serve._form import Form
 from serve._half import halve_weights
 from serve._profiles import FUSED
@@ -33,10 +33,10 @@ class _CoarseSN(nn.Module):
         super().__init__()
         assert networks.coarse_sn is not None
         self.network = networks.coarse_sn
-        self.mirrored = networks.calibration.mirrored
+        self.views = networks.calibration.views
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        probability = segment(self.network, image, mirrored=self.mirrored)
+        probability = over_views(self.network, image, views=self.views)
         return guiding_mask(probability), binarise(probability).to(torch.uint8), probability
 
 
@@ -48,7 +48,7 @@ class _MaskCN(nn.Module):
         self.calibration = networks.calibration
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        logits, features = self.network(image, mask)
+        logits, features = over_views(self.network, image, mask, views=self.calibration.views)
         probabilities, doubt, unfamiliarity = self.calibration(logits, features.float().mean((2, 3)))
         return probabilities, logits, features, doubt, unfamiliarity
 
@@ -68,10 +68,10 @@ class _EnhancedSN(nn.Module):
         super().__init__()
         assert networks.enhanced_sn is not None
         self.network = networks.enhanced_sn
-        self.mirrored = networks.calibration.mirrored
+        self.views = networks.calibration.views
 
     def forward(self, image: Tensor, cam: Tensor) -> tuple[Tensor, Tensor]:
-        lesion = segment(self.network, image, cam, mirrored=self.mirrored)
+        lesion = over_views(self.network, image, cam, views=self.views)
         return lesion, mask_doubt(lesion)
 
 

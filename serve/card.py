@@ -18,6 +18,10 @@ from serve._claim import claim_page
 from serve.verify import verify
 
 CARD, CLAIM = "MODEL_CARD.md", "CLAIM.md"
+_VIEWS = {
+    2: "the image and the image turned by half",
+    4: "the image, its two mirror images and the image turned by half",
+}
 _PAPER = "paper, Xception, 3,320 image labels"
 # Xie et al. 2020, tables 4 to 6: ISIC-2017 validation.
 _PAPER_SCORES: dict[str, Any] = {
@@ -120,7 +124,7 @@ def _card(
         f"Protocol `{scores['protocol']}` on the {scores['split']} split: {scores['n_images']} images, "
         f"{scores.get('n_masks', 0)} with a mask, {scores.get('n_labels', 0)} with a diagnosis. Percentages, "
         "and 95 % intervals by bootstrap over images. Where the split also chose the epoch, as in the paper, its "
-        "scores are somewhat too good." + _mirrored(manifest.get("calibration")),
+        "scores are somewhat too good." + _views(manifest.get("calibration")),
         results.comparison(rows),
         results.segmentation(scores),
         results.classification(scores),
@@ -177,10 +181,10 @@ def _metadata(scores: Mapping[str, Any], about: About) -> str:
     return card.to_yaml().strip()
 
 
-def _mirrored(found: Mapping[str, Any] | None) -> str:
-    if not found or not found.get("mirrored"):
+def _views(found: Mapping[str, Any] | None) -> str:
+    if not found or found.get("views", 1) == 1:
         return ""
-    return " The segmentation networks see an image and its mirror image; the mean is their answer, here and served."
+    return f" Each network sees {_VIEWS[found['views']]}; the mean is its answer, here and served."
 
 
 def _calibrated(found: Mapping[str, Any] | None) -> list[str]:

@@ -45,7 +45,7 @@ _AXES = 64
 
 
 def calibrate(
-    run: Path, manifest: Manifest, foreign: Sequence[Path] = (), progress: bool = False, *, mirrored: bool = False
+    run: Path, manifest: Manifest, foreign: Sequence[Path] = (), progress: bool = False, *, views: int = 1
 ) -> dict[str, Any]:
     """Calibrate a run whose three stages are finished; later evaluations and exports use what was found.
 
@@ -54,7 +54,7 @@ def calibrate(
         manifest: index of the data, with training and validation images.
         foreign: further pictures that are not dermoscopic, to judge the unfamiliarity by.
         progress: show bars on standard error.
-        mirrored: from now on the segmentation networks are asked about an image's mirror image too.
+        views: of an image that each network is asked about from now on, 1, 2 or 4; their mean is its answer.
 
     Returns:
         What is in `calibration.json`.
@@ -65,7 +65,7 @@ def calibrate(
     from train._calibration_page import write_page_of
 
     networks, config = runs.load_networks(run, calibrated=False)
-    networks.calibration.mirrored = mirrored
+    networks.calibration.views = views
     place(networks, "cuda" if torch.cuda.is_available() else "cpu").eval()
     spec, classes = config.preprocessing, config.network.classes
     items, training = split_items(manifest, SPLIT), split_items(manifest, "training")
@@ -85,7 +85,7 @@ def calibrate(
         "mbdcnn": __version__,
         "data": {"name": manifest.root.resolve().name, "fingerprint": manifest.fingerprint},
         "split": SPLIT,
-        "mirrored": mirrored,
+        "views": views,
         "temperature": temperature,
         "calibration": calibration_figures(logits, labels),
         "doubt": {

@@ -51,7 +51,7 @@ class Answer:
 class Single:
     """The whole frame once; each probability map goes back to the image's size with a bilinear filter.
 
-    Three network passes per image, one of each network; five where the calibration has the segmentation mirrored.
+    Three network passes per image, one of each network; as many times more as the calibration has views.
     """
 
     def __init__(self, predict: Predict, spec: Preprocessing, batch_size: int, device: torch.device) -> None:

@@ -41,7 +41,8 @@ class TrainingOrder:
         seed: of the order.
         rank: of this process.
         world: number of processes.
-        labels: class index of each item, to draw the classes equally often with replacement; None for a permutation.
+        labels: class index of each item, -1 without label, to draw the classes equally often with replacement; None for
+            a permutation.
     """
 
     n_items: int
@@ -62,8 +63,8 @@ class TrainingOrder:
         if self.labels is None:
             order = rng.permutation(self.n_items)
         else:
-            labels = np.asarray(self.labels)
-            weight = 1 / np.bincount(labels)[labels]
+            _, labels, counts = np.unique(self.labels, return_inverse=True, return_counts=True)
+            weight = 1 / counts[labels]
             order = rng.choice(self.n_items, self.n_items, p=weight / weight.sum())
         return [self._share(positions, order) for positions in np.array_split(np.arange(self.n_items), self.steps)]
 

@@ -15,7 +15,7 @@ import click
 from mbdcnn import __version__
 from mbdcnn.cli.data import data
 from mbdcnn.cli.serving import card, export, predict, serve
-from mbdcnn.cli.training import average, calibrate, evaluate, reproduce, status, train
+from mbdcnn.cli.training import adopt, average, calibrate, evaluate, reproduce, status, train
 from mbdcnn.cli.tuning import tune
 from mbdcnn.errors import Stopped, UserError, explain
 
@@ -36,7 +36,7 @@ def cli() -> None:
     """MB-DCNN for dermoscopy: data, training, tuning, evaluation, calibration, the paper's experiments, serving."""
 
 
-for _verb in (data, train, average, status, evaluate, calibrate, reproduce, tune, export, card, serve, predict):
+for _verb in (data, train, average, adopt, status, evaluate, calibrate, reproduce, tune, export, card, serve, predict):
     cli.add_command(_verb)
 
 

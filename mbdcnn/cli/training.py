@@ -97,6 +97,26 @@ def average(stage: str, sources: tuple[Path, ...], run: Path, as_json: bool) -> 
 
 
 @click.command()
+@click.option("--repository", type=FOLDER, help="Model repository.  [default: the released networks]")
+@click.option("--data", "data_folder", type=FOLDER, required=True, help="Folder with the images to train on.")
+@click.option("--run", type=FOLDER, required=True, help="Folder of the new run.")
+@json_option
+def adopt(repository: Path | None, data_folder: Path, run: Path, as_json: bool) -> None:
+    """Make a run of the networks that a model repository serves, to train on.
+
+    Fine-tune them on your images with `mbdcnn train all --run NEW bootstrap.start_run=RUN`.
+    """
+    from mbdcnn.data.index import index_folder
+    from serve.adopt import adopt as adopt_networks
+    from serve.released import RELEASED
+
+    progress = sys.stderr.isatty()
+    repository = repository or RELEASED
+    made = adopt_networks(repository, index_folder(data_folder, progress=progress), run, progress)
+    answer(made, as_json, f"{run}: the networks of {repository}; start from them with bootstrap.start_run={run}")
+
+
+@click.command()
 @click.option("--run", type=FOLDER, help="Run folder; the networks that are trained are scored.")
 @click.option("--repository", type=FOLDER, help="Model repository that `mbdcnn export` wrote, instead of a run.")
 @click.option("--data", "data_folder", type=FOLDER, required=True, help="Folder in the ISIC-2017, PH2 or plain layout.")
@@ -176,12 +196,14 @@ def _made(folder: Path) -> Path:
     "--foreign", type=FOLDER, help="Folder of pictures that are not dermoscopic, to judge the familiarity by."
 )
 @click.option(
-    "--mirrored",
-    is_flag=True,
-    help="Segment an image and its mirror image and take the mean: better, and twice the work.",
+    "--views",
+    type=click.Choice(["1", "2", "4"]),
+    default="1",
+    show_default=True,
+    help="Ask each network about mirror images too and take the mean: better, and twice or four times the work.",
 )
 @json_option
-def calibrate(run: Path, data_folder: Path, foreign: Path | None, mirrored: bool, as_json: bool) -> None:
+def calibrate(run: Path, data_folder: Path, foreign: Path | None, views: str, as_json: bool) -> None:
     """Fit and judge the probabilities' temperature, the doubts and the familiarity of a run.
 
     Later evaluations and exports of the run use them. Writes calibration.json and calibration.html into the run.
@@ -197,7 +219,7 @@ def calibrate(run: Path, data_folder: Path, foreign: Path | None, mirrored: bool
         runs.require_stage(run, stage)
     pictures = image_files(foreign) if foreign else ()
     manifest = index_folder(data_folder, progress=sys.stderr.isatty())
-    found = calibrate_run(run, manifest, pictures, sys.stderr.isatty(), mirrored=mirrored)
+    found = calibrate_run(run, manifest, pictures, sys.stderr.isatty(), views=int(views))
     before, after = (found["calibration"][name]["ECE"] for name in ("before", "after"))
     said = f"temperature {found['temperature']:.2f}, expected calibration error {before:.3f} -> {after:.3f}"
     answer(found, as_json, f"{said}; page in {run / PAGE}")

@@ -12,6 +12,7 @@ from mbdcnn.cam import class_activation_map
 from mbdcnn.doubt import Calibration, mask_doubt
 from mbdcnn.networks.classification import MaskCN
 from mbdcnn.networks.segmentation import CoarseSN, EnhancedSN
+from mbdcnn.networks.views import over_views
 from mbdcnn.preprocessing import MASK_THRESHOLD
 
 _RAMP = 0.01  # half the width of the ramp, in probability
@@ -68,36 +69,22 @@ def guiding_mask(probability: Tensor) -> Tensor:
     return ((probability - MASK_THRESHOLD) / (2 * _RAMP) + 0.5).clamp(0, 1)
 
 
-def guide(mask_cn: MaskCN, images: Tensor, mask: Tensor | None) -> Guidance:
+def guide(mask_cn: MaskCN, images: Tensor, mask: Tensor | None, views: int = 1) -> Guidance:
     """Classify a batch and map the predicted class's evidence.
 
     Args:
         mask_cn: the classifier.
         images: `(B, 3, S, S)` normalised.
         mask: `(B, 1, S, S)` in [0, 1], from coarse-SN; None for a classifier that sees the image alone.
+        views: of the image and the mask to ask about (`over_views`); their features' mean is what is classified.
 
     Returns:
         Logits `(B, n)`, their softmax `(B, n)` over the n classes, the map `(B, 1, h, w)` in [0, 1] and the pooled
         features `(B, C)`.
     """
-    logits, features = mask_cn(images, mask)
+    logits, features = over_views(mask_cn, images, mask, views=views)
     cam = class_activation_map(features, mask_cn.classifier.weight, logits.argmax(1))
     return Guidance(logits, logits.softmax(1), cam, features.float().mean((2, 3)))
-
-
-def segment(network: nn.Module, *maps: Tensor | None, mirrored: bool) -> Tensor:
-    """A segmentation network's lesion probability `(B, 1, S, S)`.
-
-    Args:
-        network: coarse-SN, or enhanced-SN.
-        maps: `(B, *, *, *)`, or None: what it looks at.
-        mirrored: ask it about the maps' mirror images too, in one batch of 2 B, and take the mean.
-    """
-    if not mirrored:
-        return network(*maps)
-    both = network(*(None if m is None else torch.cat([m, m.flip(-1)]) for m in maps))
-    seen, reflected = both.unflatten(0, (2, -1))
-    return (seen + reflected.flip(-1)) / 2
 
 
 class MutualBootstrap(nn.Module):
@@ -108,8 +95,8 @@ class MutualBootstrap(nn.Module):
         mask_cn: None to segment coarsely and no more.
         enhanced_sn: None to classify and no more.
         further_rounds: (mask-CN, enhanced-SN) pairs that go on from the enhanced mask of the pair before.
-        calibration: of the last round's mask-CN, and whether the segmentation networks are asked about an image's
-            mirror image too; one that changes nothing when None.
+        calibration: of the last round's mask-CN, and about how many views of an image the networks are asked; one that
+            changes nothing when None.
     """
 
     coarse_sn: CoarseSN | None
@@ -133,16 +120,16 @@ class MutualBootstrap(nn.Module):
 
     def forward(self, images: Tensor) -> Prediction:
         """Run the whole chain on normalised images `(B, 3, S, S)`."""
-        prediction, guiding = Prediction(), None
+        prediction, guiding, views = Prediction(), None, self.calibration.views
         if self.coarse_sn is not None:
-            coarse = segment(self.coarse_sn, images, mirrored=self.calibration.mirrored)
+            coarse = over_views(self.coarse_sn, images, views=views)
             prediction = prediction._replace(coarse_probability=coarse, coarse_mask=binarise(coarse))
             guiding = guiding_mask(coarse)
         for mask_cn, enhanced_sn in [(self.mask_cn, self.enhanced_sn), *self.further_rounds]:
             if mask_cn is not None:
-                prediction = prediction._replace(**guide(mask_cn, images, guiding)._asdict())
+                prediction = prediction._replace(**guide(mask_cn, images, guiding, views)._asdict())
             if enhanced_sn is not None:
-                lesion = segment(enhanced_sn, images, prediction.cam, mirrored=self.calibration.mirrored)
+                lesion = over_views(enhanced_sn, images, prediction.cam, views=views)
                 prediction = prediction._replace(lesion_probability=lesion, mask_doubt=mask_doubt(lesion))
                 guiding = guiding_mask(lesion)
         if prediction.logits is not None and prediction.pooled is not None:

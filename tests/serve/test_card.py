@@ -176,13 +176,13 @@ def test_a_mean_of_trainings_names_them(files, tmp_path):
     mean = {**STAGE, "score": "mean_AUC", "best": {"mean_AUC": 0.94}, "averaged": averaged}
     manifest = json.loads((repository / "manifest.json").read_text())
     provenance = {**manifest["provenance"], "stages": {"mask": mean}}
-    calibration = {**CALIBRATION, "mirrored": True}
+    calibration = {**CALIBRATION, "views": 4}
     document = {**manifest, "provenance": provenance, "calibration": calibration}
     (repository / "manifest.json").write_text(json.dumps(document))
     text = write_card(repository, scores, tmp_path / "out")[0].read_text()
     assert "| mask | 16, of 2 trainings together | mean_AUC 0.940 | 30 min |" in text
     assert "a (mean_AUC 0.930); b (mean_AUC 0.930; seed 2, mask.learning_rate 0.0002)" in text
-    assert "an image and its mirror image" in text
+    assert "the image, its two mirror images and the image turned by half" in text
 
 
 def test_the_training_settings_are_those_of_the_run(files, tmp_path):

@@ -82,18 +82,19 @@ def test_a_calibration_goes_into_the_graphs(networks, exported, tmp_path):
     assert served["unfamiliarity"][0, 0] > 0
 
 
-def test_networks_that_are_asked_both_ways_are_served_so(networks, exported, tmp_path):
-    mirrored = copy.copy(networks)
-    mirrored._modules = {**networks._modules, "calibration": Calibration(mirrored=True)}
-    manifest = room.export_networks(mirrored, exported.spec, tmp_path / "out", {"run": "untrained"}, instances=1)
+def test_networks_that_are_asked_about_views_are_served_so(networks, exported, tmp_path):
+    calibrated = copy.copy(networks)
+    calibrated._modules = {**networks._modules, "calibration": Calibration(views=4)}
+    manifest = room.export_networks(calibrated, exported.spec, tmp_path / "out", {"run": "untrained"}, instances=1)
     assert manifest["parity"]["max_abs"]["lesion_probability"] < 1e-3
+    assert manifest["parity"]["max_abs"]["probabilities"] < 1e-4
     assert manifest["parity"]["fused"]["max_abs"]["lesion_probability"] < 1e-3
     picture = _parity._images()[0]
     images = np.stack([prepare(picture, exported.spec), prepare(np.ascontiguousarray(picture[:, ::-1]), exported.spec)])
-    coarse = _parity.run_chain(tmp_path / "out", 1, images)["coarse"]
-    assert coarse[1, 0, :, ::-1] == pytest.approx(coarse[0, 0], abs=1e-4)
-    once = _parity.run_chain(exported.repository, 1, images)["coarse"]
-    assert abs(once[1, 0, :, ::-1] - once[0, 0]).max() > 1e-3
+    served, once = (_parity.run_chain(folder, 1, images) for folder in (tmp_path / "out", exported.repository))
+    assert served["coarse"][1, 0, :, ::-1] == pytest.approx(served["coarse"][0, 0], abs=1e-4)
+    assert served["logits"][1] == pytest.approx(served["logits"][0], abs=1e-2)
+    assert abs(once["coarse"][1, 0, :, ::-1] - once["coarse"][0, 0]).max() > 1e-3
 
 
 def test_half_the_bytes_give_the_same_answers_but_for_rounding(networks, exported, tmp_path):

@@ -104,19 +104,19 @@ def test_too_few_labels_are_one_sentence(made, sample):
         calibrate(made, Manifest(sample.root, kept))
 
 
-def test_a_run_that_was_calibrated_mirrored_answers_so(made, found, sample):
+def test_a_run_that_was_calibrated_with_views_answers_so(made, found, sample):
     plain, config = runs.load_networks(made)
     images = torch.randn(2, 3, config.preprocessing.image_size, config.preprocessing.image_size)
     try:
-        assert calibrate(made, sample, mirrored=True)["mirrored"] is True
+        assert calibrate(made, sample, views=2)["views"] == 2
         networks, _ = runs.load_networks(made)
     finally:
         calibrate(made, sample)  # as the other tests find it
-    assert found["mirrored"] is False
+    assert found["views"] == 1
     with torch.inference_mode():
-        said, reflected = networks(images).coarse_probability, networks(images.flip(-1)).coarse_probability
+        said, turned = (networks(x).coarse_probability for x in (images, images.flip(-1, -2)))
         assert not torch.allclose(plain(images).coarse_probability, said, atol=1e-4)
-    assert torch.allclose(said, reflected.flip(-1), atol=1e-5)
+    assert torch.allclose(said, turned.flip(-1, -2), atol=1e-5)
 
 
 def test_the_command_takes_foreign_pictures(made, sample_folder, tmp_path):

@@ -5,8 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mbdcnn.cam import class_activation_map
 from mbdcnn.doubt import Calibration
-from mbdcnn.networks import CoarseSN, EnhancedSN, MaskCN, MutualBootstrap, binarise, guiding_mask, segment
+from mbdcnn.networks import (
+    VIEWS,
+    CoarseSN,
+    EnhancedSN,
+    MaskCN,
+    MutualBootstrap,
+    binarise,
+    guide,
+    guiding_mask,
+    over_views,
+)
 from mbdcnn.presets import PRESETS, preset
 
 SMOKE = preset("smoke").network
@@ -38,30 +49,49 @@ def test_the_guiding_mask_is_the_mask_but_for_a_ramp_at_the_cut() -> None:
     assert jitter.abs().max() < 1e-3  # no float's last bit decides a pixel
 
 
-def test_asked_both_ways_a_network_says_of_the_mirror_image_what_it_says_of_the_image() -> None:
+@pytest.mark.parametrize("views", [2, 4])
+def test_asked_about_views_a_network_says_of_a_turned_image_what_it_says_of_the_image(views: int) -> None:
     torch.manual_seed(0)
     enhanced, images, cam = EnhancedSN(SMOKE).eval(), torch.randn(3, 3, 64, 64), torch.rand(3, 1, 4, 4)
+
+    def seen(*axes: int) -> torch.Tensor:
+        return enhanced(images.flip(axes), cam.flip(axes)).flip(axes)
+
     with torch.no_grad():
-        straight, reflected = enhanced(images, cam), enhanced(images.flip(-1), cam.flip(-1)).flip(-1)
-        both = segment(enhanced, images, cam, mirrored=True)
-        assert not torch.allclose(straight, reflected, atol=1e-4)
-        torch.testing.assert_close(both, (straight + reflected) / 2)
-        torch.testing.assert_close(segment(enhanced, images.flip(-1), cam.flip(-1), mirrored=True), both.flip(-1))
-        assert torch.equal(segment(enhanced, images, cam, mirrored=False), straight)
+        all_views = [seen(*axes) for axes in VIEWS[views]]
+        assert not torch.allclose(all_views[0], all_views[1], atol=1e-4)
+        mean = over_views(enhanced, images, cam, views=views)
+        torch.testing.assert_close(mean, sum(all_views) / views)
+        turned = over_views(enhanced, images.flip(-1, -2), cam.flip(-1, -2), views=views)
+        torch.testing.assert_close(turned, mean.flip(-1, -2))
+        assert torch.equal(over_views(enhanced, images, cam, views=1), all_views[0])
 
 
-def test_the_calibration_says_whether_the_chain_asks_both_ways() -> None:
+def test_the_class_and_the_map_of_views_are_those_of_their_mean_features() -> None:
+    torch.manual_seed(0)
+    mask_cn, images, masks = MaskCN(SMOKE).eval(), torch.randn(2, 3, 64, 64), torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        each = [mask_cn(images.flip(axes), masks.flip(axes)) for axes in VIEWS[4]]
+        features = sum(maps.flip(axes) for (_, maps), axes in zip(each, VIEWS[4], strict=True)) / 4
+        found = guide(mask_cn, images, masks, views=4)
+        torch.testing.assert_close(found.logits, sum(logits for logits, _ in each) / 4)
+        torch.testing.assert_close(found.logits, mask_cn.classifier(features.mean((2, 3))))
+        cam = class_activation_map(features, mask_cn.classifier.weight, found.logits.argmax(1))
+        torch.testing.assert_close(found.cam, cam)
+
+
+def test_the_calibration_says_how_many_views_the_chain_asks_about() -> None:
     torch.manual_seed(0)
     networks, images = (CoarseSN(SMOKE), MaskCN(SMOKE), EnhancedSN(SMOKE)), torch.randn(2, 3, 64, 64)
-    once, twice = (MutualBootstrap(*networks, calibration=Calibration(mirrored=m)).eval() for m in (False, True))
+    once, more = (MutualBootstrap(*networks, calibration=Calibration(views=n)).eval() for n in (1, 2))
     with torch.no_grad():
-        plain, mirrored = once(images), twice(images)
-        torch.testing.assert_close(mirrored.coarse_probability, segment(networks[0], images, mirrored=True))
-        assert torch.equal(mirrored.coarse_mask, binarise(mirrored.coarse_probability))
-        torch.testing.assert_close(
-            mirrored.lesion_probability, segment(networks[2], images, mirrored.cam, mirrored=True)
-        )
-    assert not torch.equal(plain.lesion_probability, mirrored.lesion_probability)
+        plain, mean = once(images), more(images)
+        torch.testing.assert_close(mean.coarse_probability, over_views(networks[0], images, views=2))
+        assert torch.equal(mean.coarse_mask, binarise(mean.coarse_probability))
+        guided = guide(networks[1], images, guiding_mask(mean.coarse_probability), views=2)
+        torch.testing.assert_close(mean.logits, guided.logits)
+        torch.testing.assert_close(mean.lesion_probability, over_views(networks[2], images, mean.cam, views=2))
+    assert not torch.equal(plain.lesion_probability, mean.lesion_probability)
 
 
 @pytest.mark.parametrize("kind", [CoarseSN, MaskCN])

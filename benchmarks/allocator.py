@@ -50,9 +50,9 @@ def measure(quick: bool) -> dict[str, float]:
         for _ in range(rounds):
             for kept, values in times.items():
                 values.append(seconds_a_step(kept, stage, batch_size, steps))
-        kept, given_back = (batch_size / median(values) for values in times.values())
-        print(f"{PRESET} {stage:<10}{kept:>8.2f} images/s kept, {given_back:.2f} given back", file=sys.stderr)
-        ratios[f"given_back_over_kept_{stage}"] = kept / given_back
+        fast, slow = (batch_size / median(values) for values in times.values())
+        print(f"{PRESET} {stage:<10}{fast:>8.2f} images/s kept, {slow:.2f} given back", file=sys.stderr)
+        ratios[f"given_back_over_kept_{stage}"] = fast / slow
     return ratios
 
 

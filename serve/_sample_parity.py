@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from mbdcnn.data.decoded import decoded
 from mbdcnn.data.manifest import Item, Manifest
 from mbdcnn.errors import UserError
 from mbdcnn.layout import MANIFEST
 from mbdcnn.metrics import classification_scores, score_mask
-from mbdcnn.preprocessing import MASK_THRESHOLD, ImageError, Preprocessing, decode_image, decode_mask, prepare, restore
+from mbdcnn.preprocessing import MASK_THRESHOLD, Preprocessing, decode_image, decode_mask, prepare, restore
 from serve._parity import differ, run_chain
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 AT_MOST = {"coarse_JA": 1e-3, "enhanced_JA": 1e-3, "mean_AUC": 5e-3}
 SAMPLE = 64
 _BATCH = 16
+_MEND = "index the data again, or name other data with --data"
 
 
 def validation_images(run: Path, data: Path | None) -> Manifest | str:
@@ -81,11 +83,11 @@ def check_scores(
     items, classes = _sample(manifest), networks.mask_cn.classes
     sides = {"pytorch": _Side(classes), "onnxruntime": _Side(classes)}
     for batch in _batches(items):
-        inputs = np.stack([prepare(_decoded(decode_image, manifest, item.image), spec) for item in batch])
+        inputs = np.stack([prepare(decoded(decode_image, manifest, item.image, _MEND), spec) for item in batch])
         with torch.inference_mode():
             said = networks(torch.from_numpy(inputs))
         found = run_chain(repository, version, inputs)
-        truths = [None if item.mask is None else _decoded(decode_mask, manifest, item.mask) for item in batch]
+        truths = [None if item.mask is None else decoded(decode_mask, manifest, item.mask, _MEND) for item in batch]
         sides["pytorch"].add(
             batch, truths, said.coarse_mask.numpy(), said.lesion_probability.numpy(), said.probabilities.numpy()
         )
@@ -149,13 +151,3 @@ def _sample(manifest: Manifest) -> Sequence[Item]:
 def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     for start in range(0, len(items), _BATCH):
         yield items[start : start + _BATCH]
-
-
-def _decoded(decode: Callable[[bytes], np.ndarray], manifest: Manifest, path: str) -> np.ndarray:
-    try:
-        return decode(manifest.read(path))
-    except (OSError, ImageError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(
-            f"{manifest.root / path}: {reason}; index the data again, or name other data with --data."
-        ) from None

@@ -21,11 +21,12 @@ from tqdm import tqdm
 from mbdcnn import config as configuration
 from mbdcnn import runs
 from mbdcnn.config import STAGES, Config
+from mbdcnn.data.decoded import decoded
 from mbdcnn.data.manifest import Item, Manifest
 from mbdcnn.errors import UserError
 from mbdcnn.networks import MutualBootstrap
 from mbdcnn.networks.backbone import tensors_of
-from mbdcnn.preprocessing import ImageError, decode_image, prepare
+from mbdcnn.preprocessing import decode_image, prepare
 from mbdcnn.presets import PRESETS, preset
 from serve.verify import verify
 
@@ -211,13 +212,6 @@ def _batches(manifest: Manifest, items: Sequence[Item], config: Config, progress
     some = items[:: max(1, len(items) // _IMAGES)][:_IMAGES]
     with tqdm(total=len(some), desc="adopt", unit="image", leave=False, disable=not progress) as bar:
         for start in range(0, len(some), _BATCH):
-            images = [prepare(_decoded(manifest, item), config.preprocessing) for item in some[start : start + _BATCH]]
-            yield torch.from_numpy(np.stack(images))
+            images = [decoded(decode_image, manifest, item.image) for item in some[start : start + _BATCH]]
+            yield torch.from_numpy(np.stack([prepare(image, config.preprocessing) for image in images]))
             bar.update(len(images))
-
-
-def _decoded(manifest: Manifest, item: Item) -> np.ndarray:
-    try:
-        return decode_image(manifest.read(item.image))
-    except (OSError, ImageError) as error:
-        raise UserError(f"{manifest.root / item.image}: {error}; run `mbdcnn data index` to leave it out.") from None

@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mbdcnn import __version__, calibration, runs
+from mbdcnn.data.decoded import decoded
 from mbdcnn.data.manifest import Item, Manifest
 from mbdcnn.doubt import Familiarity
 from mbdcnn.errors import UserError
@@ -35,7 +36,7 @@ from train._calibration_figures import (
     mask_doubts,
 )
 from train._foreign import drawn
-from train.evaluate import decoded, decoders, split_items
+from train.evaluate import decoders, split_items
 
 PAGE = "calibration.html"
 SPLIT = "validation"

@@ -7,7 +7,7 @@ between the threads travel network-sized arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -23,10 +23,11 @@ from tqdm import tqdm
 
 from mbdcnn.classes import CLASSES
 from mbdcnn.config import STAGES
+from mbdcnn.data.decoded import decoded
 from mbdcnn.errors import UserError
 from mbdcnn.metrics import SegmentationScores, score_mask
 from mbdcnn.networks import place
-from mbdcnn.preprocessing import MASK_THRESHOLD, ImageError, Preprocessing, decode_image, decode_mask
+from mbdcnn.preprocessing import MASK_THRESHOLD, Preprocessing, decode_image, decode_mask
 from mbdcnn.runs import LOG, METRICS, write_json
 from train._report_cases import Case, choose
 from train._report_rows import Row, summarise, write_csv
@@ -218,21 +219,6 @@ def _answers(
         following = groups[position + 1] if position + 1 < len(groups) else ()
         ahead = [pool.submit(load, item) for item in following]
         yield group, protocol.ask(inputs, group), pictures
-
-
-def decoded(decode: Callable[[bytes], np.ndarray], manifest: Manifest, path: str) -> np.ndarray:
-    """An image or mask of the data set.
-
-    Raises:
-        UserError: it is gone or cannot be decoded.
-    """
-    try:
-        return decode(manifest.read(path))
-    except OSError:
-        reason = "the file cannot be read"
-    except ImageError as error:
-        reason = str(error)
-    raise UserError(f"{manifest.root / path}: {reason}; run `mbdcnn data index` again to leave it out.")
 
 
 def _score(manifest: Manifest, classes: tuple[str, ...], item: Item, answer: Answer, picture: np.ndarray) -> Row:

@@ -18,7 +18,7 @@ def training(provenance: Mapping[str, Any]) -> str:
     """
     stages = provenance.get("stages", {})
     settings = {stage: made["settings"] for stage, made in stages.items() if "settings" in made}
-    parts = [_outcomes(stages), *_averages(stages), *(_main(settings) if settings else [])]
+    parts = [_outcomes(stages), *_adopted(stages), *_averages(stages), *(_main(settings) if settings else [])]
     parts.append(f"Code: {provenance.get('code_version', 'unknown')}; run: {provenance['run']}.")
     return "\n\n".join(parts)
 
@@ -41,6 +41,16 @@ def _epochs(made: Mapping[str, Any]) -> str:
     if "averaged" in made:
         return f"{made['epochs']}, of {len(made['averaged'])} trainings together"
     return f"{made.get('epochs', NONE)} (best: {made.get('best_epoch', NONE)})"
+
+
+def _adopted(stages: Mapping[str, Any]) -> list[str]:
+    """For each stage that was taken over as it was, a sentence on where from."""
+    return [
+        f"Stage {stage} is that of version {made['adopted']['version']} of the repository of run "
+        f"{made['adopted']['run']} (`mbdcnn adopt`)."
+        for stage, made in stages.items()
+        if "adopted" in made
+    ]
 
 
 def _averages(stages: Mapping[str, Any]) -> list[str]:
@@ -108,6 +118,7 @@ def _engine(name: str) -> Callable[[Settings, str], str]:
 
 _ROWS: dict[str, Callable[[Settings, str], str]] = {
     "preset": lambda settings, _: str(settings["preset"]),
+    "fine-tuned from run": lambda settings, _: settings.get("bootstrap.start_run") or NONE,
     "encoder": _encoder,
     "input, pixels": _input,
     "epochs, at most": lambda settings, stage: str(settings[f"{stage}.epochs"]),

@@ -166,7 +166,7 @@ def test_every_figure_of_the_documents_is_there(files, tmp_path):
     assert "the epoch was chosen on this split too" in claim.read_text()
 
 
-def test_a_mean_of_trainings_names_them(files, tmp_path):
+def test_taken_over_and_averaged_networks_name_their_sources(files, tmp_path):
     repository, scores = files
     source = {"best": {"mean_AUC": 0.93}, "best_epoch": 6}
     averaged = [
@@ -174,13 +174,15 @@ def test_a_mean_of_trainings_names_them(files, tmp_path):
         {"run": "b", **source, "other_settings": {"seed": 2, "mask.learning_rate": 2e-4}},
     ]
     mean = {**STAGE, "score": "mean_AUC", "best": {"mean_AUC": 0.94}, "averaged": averaged}
+    taken = {**STAGE, "adopted": {"version": 3, "run": "older"}}
     manifest = json.loads((repository / "manifest.json").read_text())
-    provenance = {**manifest["provenance"], "stages": {"mask": mean}}
+    provenance = {**manifest["provenance"], "stages": {"coarse": taken, "mask": mean}}
     calibration = {**CALIBRATION, "views": 4}
     document = {**manifest, "provenance": provenance, "calibration": calibration}
     (repository / "manifest.json").write_text(json.dumps(document))
     text = write_card(repository, scores, tmp_path / "out")[0].read_text()
     assert "| mask | 16, of 2 trainings together | mean_AUC 0.940 | 30 min |" in text
+    assert "Stage coarse is that of version 3 of the repository of run older (`mbdcnn adopt`)." in text
     assert "a (mean_AUC 0.930); b (mean_AUC 0.930; seed 2, mask.learning_rate 0.0002)" in text
     assert "the image, its two mirror images and the image turned by half" in text
 
@@ -188,7 +190,7 @@ def test_a_mean_of_trainings_names_them(files, tmp_path):
 def test_the_training_settings_are_those_of_the_run(files, tmp_path):
     run = tmp_path / "run"
     common = [f"network.weights={tmp_path}/imagenet.pth", "engine.ema_decay=0.998", "engine.warmup_steps=125"]
-    common.append("network.drop_path=0.1")
+    common += ["network.drop_path=0.1", "bootstrap.start_run=older"]
     own = {
         "coarse": ["coarse.epochs=16"],
         "mask": ["mask.epochs=9", "mask.label_smoothing=0.1"],
@@ -208,6 +210,7 @@ def test_the_training_settings_are_those_of_the_run(files, tmp_path):
     (repository / "manifest.json").write_text(json.dumps({**manifest, "provenance": provenance}))
     text = write_card(repository, scores, tmp_path / "out")[0].read_text()
     assert "| setting | coarse | mask | enhanced |" in text
+    assert "| fine-tuned from run | older | older | older |" in text
     assert "| encoder | tf_efficientnet_lite0 | tf_efficientnet_lite0 | tf_efficientnet_lite0 |" in text
     assert "| input, pixels | 224 x 224 | 224 x 224 | 224 x 224 |" in text
     assert "| epochs, at most | 16 | 9 | 9 |" in text

@@ -1,4 +1,4 @@
-"""Memory that a training process keeps between steps."""
+"""Memory that a process keeps between batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _KEPT = 2**31 - 1  # the largest that mallopt takes
 
 
 def keep_memory() -> None:
-    """Let glibc keep what a step frees for the next one.
+    """Let glibc keep what a batch frees for the next one.
 
     By default a tensor above 32 MiB is given back at once and got again page by page, each of which the kernel clears:
     on a CPU that takes a fifth to a third of a step. Other C libraries than glibc are left as they are.

@@ -45,7 +45,7 @@ def measure(quick: bool) -> dict[str, float]:
     """Alternately, whole batches: small tensors are never given back."""
     ratios: dict[str, float] = {}
     for stage in STAGES:
-        batch_size, steps, rounds = settings(PRESET).stage(stage).batch_size, 2 if quick else 6, 1 if quick else 5
+        batch_size, steps, rounds = settings(PRESET).stage(stage).batch_size, 2 if quick else 6, 1 if quick else 3
         times: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(rounds):
             for kept, values in times.items():

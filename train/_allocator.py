@@ -12,7 +12,7 @@ def keep_memory() -> None:
     """Let glibc keep what a batch frees for the next one.
 
     By default a tensor above 32 MiB is given back at once and got again page by page, each of which the kernel clears:
-    on a CPU that takes a fifth to a third of a step. Other C libraries than glibc are left as they are.
+    on a CPU that takes an eighth to a quarter of a step. Other C libraries than glibc are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -27,6 +27,7 @@ from mbdcnn.errors import UserError
 from mbdcnn.metrics import fit_temperature, jaccard, score_mask
 from mbdcnn.networks import MutualBootstrap, Prediction, binarise, place
 from mbdcnn.preprocessing import MASK_THRESHOLD, ImageError, Preprocessing, decode_image, decode_mask, prepare, restore
+from train._allocator import keep_memory
 from train._calibration_figures import (
     KEPT,
     Seen,
@@ -65,6 +66,7 @@ def calibrate(
     """
     from train._calibration_page import write_page_of
 
+    keep_memory()
     networks, config = runs.load_networks(run, calibrated=False)
     networks.calibration.views = views
     place(networks, "cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -29,6 +29,7 @@ from mbdcnn.metrics import SegmentationScores, score_mask
 from mbdcnn.networks import place
 from mbdcnn.preprocessing import MASK_THRESHOLD, Preprocessing, decode_image, decode_mask
 from mbdcnn.runs import LOG, METRICS, write_json
+from train._allocator import keep_memory
 from train._report_cases import Case, choose
 from train._report_rows import Row, summarise, write_csv
 from train._subgroups import subgroups
@@ -142,6 +143,7 @@ def evaluate_run(
     progress: bool,
 ) -> dict[str, Any]:
     """`evaluate` for what `load_finished` gave of a run folder, on the GPU if there is one."""
+    keep_memory()
     networks, config = loaded
     return evaluate(
         place(networks, "cuda" if torch.cuda.is_available() else "cpu"),

@@ -146,13 +146,11 @@ def evaluate(
     """Score a run, or a model repository, on a split: JSON, a CSV line per image, a page of pictures."""
     from mbdcnn import runs
     from mbdcnn.data.index import index_folder
-    from train._allocator import keep_memory
     from train.evaluate import evaluate as score
     from train.evaluate import evaluate_run, heading
 
     if (run is None) == (repository is None):
         raise UserError("Name what to score: either --run RUN or --repository REPOSITORY.")
-    keep_memory()
     place = split if protocol == "single" else f"{split}-{protocol}"
     progress = sys.stderr.isatty()
     if run is not None:
@@ -215,11 +213,9 @@ def calibrate(run: Path, data_folder: Path, foreign: Path | None, views: str, as
     from mbdcnn.config import STAGES
     from mbdcnn.data.index import index_folder
     from serve.client import image_files
-    from train._allocator import keep_memory
     from train.calibrate import PAGE
     from train.calibrate import calibrate as calibrate_run
 
-    keep_memory()
     for stage in STAGES:
         runs.require_stage(run, stage)
     pictures = image_files(foreign) if foreign else ()
